@@ -1,0 +1,408 @@
+package webhooks
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// decoder turns parsed JSON into the contract's structs by their tags (see Instruction) and refuses everything
+// the contract does not name, with a JSON pointer and a sentence.
+//
+// Why not encoding/json with DisallowUnknownFields: it stops without a path, says Go types to people who wrote
+// JavaScript, and cannot tell an absent attribute from a zero one, which defaults need.
+type decoder struct {
+	count int // instructions so far
+}
+
+func (d *decoder) program(object map[string]any) (Program, *ProgramError) {
+	var p Program
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		value, at := object[key], "/"+escapePointer(key)
+		var err *ProgramError
+		switch {
+		case key == "instructions":
+			list, ok := value.([]any)
+			if !ok {
+				return p, &ProgramError{at, "must be a list of instructions"}
+			}
+			p.Instructions, err = d.instructions(at, list, "", 0)
+		case key == "state":
+			p.State, err = d.state(at, value)
+		case key == "guard":
+			p.Guard = new(Guard)
+			err = d.object(at, value, reflect.ValueOf(p.Guard).Elem(), 0)
+		case strings.HasPrefix(key, "x_"):
+		default:
+			err = &ProgramError{at, "unknown attribute of a program; it has instructions, state and guard"}
+		}
+		if err != nil {
+			return Program{}, err
+		}
+	}
+	if _, ok := object["instructions"]; !ok {
+		return p, &ProgramError{"/instructions", "is missing; an empty program is written as []"}
+	}
+	return p, nil
+}
+
+func (d *decoder) state(at string, value any) (json.RawMessage, *ProgramError) {
+	if value == nil {
+		return json.RawMessage("null"), nil
+	}
+	if _, ok := value.(map[string]any); !ok {
+		return nil, &ProgramError{at, "must be a JSON object, or null to clear it"}
+	}
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return nil, &ProgramError{at, "cannot be kept: " + err.Error()}
+	}
+	if len(raw) > MaxStateBytes {
+		return nil, &ProgramError{at, fmt.Sprintf("is %d bytes of JSON; at most %d are kept", len(raw), MaxStateBytes)}
+	}
+	return raw, nil
+}
+
+// instructions decodes a list; sub names the kind of sub-program it is ("" where every verb is allowed).
+func (d *decoder) instructions(at string, list []any, sub string, depth int) ([]Instruction, *ProgramError) {
+	if depth > maxProgramDepth {
+		return nil, &ProgramError{at, fmt.Sprintf("is nested more than %d deep; answer a URL instead", maxProgramDepth)}
+	}
+	out := make([]Instruction, 0, len(list))
+	for i, item := range list {
+		here := at + "/" + strconv.Itoa(i)
+		if d.count++; d.count > MaxInstructions {
+			return nil, &ProgramError{here, fmt.Sprintf("is instruction %d of the program; at most %d are allowed", d.count, MaxInstructions)}
+		}
+		ins, err := d.instruction(here, item, sub, depth)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ins)
+	}
+	return out, nil
+}
+
+func (d *decoder) instruction(at string, item any, sub string, depth int) (Instruction, *ProgramError) {
+	object, ok := item.(map[string]any)
+	if !ok {
+		return nil, &ProgramError{at, `must be an object with a "verb"`}
+	}
+	name, ok := object["verb"].(string)
+	if !ok {
+		return nil, &ProgramError{at + "/verb", "is missing; every instruction names its verb"}
+	}
+	row, ok := verbs[name]
+	if !ok {
+		return nil, &ProgramError{at + "/verb", fmt.Sprintf("%q is not a verb; use one of %s", clip(name), strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))}
+	}
+	if allowed := subVerbs[sub]; allowed != nil && !slices.Contains(allowed, name) {
+		return nil, &ProgramError{at + "/verb", fmt.Sprintf("%s is not allowed in a %s; it takes %s", name, sub, strings.Join(allowed, ", "))}
+	}
+	ins := row.make()
+	if err := d.object(at, item, reflect.ValueOf(ins).Elem(), depth); err != nil {
+		return nil, err
+	}
+	if err := checkOneOf(at, object, row.oneOf); err != nil {
+		return nil, err
+	}
+	for key := range ins.Common().On {
+		if key != "default" && !HasOutcome(name, Outcome(key)) {
+			return nil, &ProgramError{at + "/on/" + escapePointer(key), fmt.Sprintf("%s has no outcome %q; it has %s", name, clip(key), outcomeNames(name))}
+		}
+	}
+	return ins, checkInstruction(at, ins)
+}
+
+func outcomeNames(name string) string {
+	own := verbs[name].outcomes
+	if len(own) == 0 {
+		return "none"
+	}
+	words := []string{}
+	for _, o := range append(slices.Clone(own), Hangup, Redirected, Failed) {
+		words = append(words, string(o))
+	}
+	return strings.Join(words, ", ") + " and default"
+}
+
+func checkOneOf(at string, object map[string]any, names []string) *ProgramError {
+	if len(names) == 0 {
+		return nil
+	}
+	var given []string
+	for _, name := range names {
+		if _, ok := object[name]; ok {
+			given = append(given, name)
+		}
+	}
+	switch len(given) {
+	case 1:
+		return nil
+	case 0:
+		return &ProgramError{at, "needs one of " + strings.Join(names, ", ")}
+	}
+	return &ProgramError{at + "/" + given[1], "cannot stand together with " + given[0] + "; give one of them"}
+}
+
+// field is what the tags of one struct field say.
+type field struct {
+	index []int
+	tag   reflect.StructTag
+}
+
+// fieldsOf returns t's fields by their JSON names, those of the embedded Step included.
+func fieldsOf(t reflect.Type) map[string]field {
+	out := map[string]field{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name != "" && name != "-" {
+			out[name] = field{f.Index, f.Tag}
+		}
+	}
+	return out
+}
+
+// object decodes a JSON object into the struct out: defaults first, then what was given, checked.
+func (d *decoder) object(at string, value any, out reflect.Value, depth int) *ProgramError {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return &ProgramError{at, "must be an object"}
+	}
+	fields := fieldsOf(out.Type())
+	_, isInstruction := out.Addr().Interface().(Instruction)
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		if _, known := fields[key]; !known && !strings.HasPrefix(key, "x_") && !(isInstruction && key == "verb") {
+			return &ProgramError{at + "/" + escapePointer(key), "unknown attribute; it has " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ")}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		f := fields[name]
+		target, here := out.FieldByIndex(f.index), at+"/"+name
+		given, present := object[name]
+		if !present || given == nil {
+			if hasRule(f.tag, "required") {
+				return &ProgramError{here, "is missing"}
+			}
+			setDefault(target, f.tag)
+			continue
+		}
+		if err := d.value(here, given, target, f.tag, depth); err != nil {
+			return err
+		}
+		if err := check(here, target, f.tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Defaults sets the fields of the instruction that have a default in the contract, for programs built in Go.
+func Defaults(i Instruction) {
+	v := reflect.ValueOf(i).Elem()
+	for _, f := range fieldsOf(v.Type()) {
+		setDefault(v.FieldByIndex(f.index), f.tag)
+	}
+}
+
+func setDefault(target reflect.Value, tag reflect.StructTag) {
+	text, ok := tag.Lookup("default")
+	if !ok {
+		return
+	}
+	switch target.Kind() {
+	case reflect.String:
+		target.SetString(text)
+	case reflect.Bool:
+		target.SetBool(text == "true")
+	case reflect.Int:
+		n, _ := strconv.Atoi(text) // the table's own literals; a test reads them all
+		target.SetInt(int64(n))
+	case reflect.Float64:
+		n, _ := strconv.ParseFloat(text, 64)
+		target.SetFloat(n)
+	}
+}
+
+// value decodes one attribute.
+func (d *decoder) value(at string, given any, target reflect.Value, tag reflect.StructTag, depth int) *ProgramError {
+	switch target.Interface().(type) {
+	case *Sub:
+		sub, err := d.sub(at, given, tag.Get("sub"), depth)
+		target.Set(reflect.ValueOf(&sub))
+		return err
+	case *Target:
+		t, err := d.target(at, given)
+		target.Set(reflect.ValueOf(&t))
+		return err
+	case map[string]Sub:
+		return d.subs(at, given, target, depth)
+	case map[string]any:
+		object, ok := given.(map[string]any)
+		if !ok {
+			return &ProgramError{at, "must be an object"}
+		}
+		target.Set(reflect.ValueOf(object))
+		return nil
+	case map[string]string:
+		return stringMap(at, given, target)
+	case []DialTarget:
+		return d.dialTargets(at, given, target, depth)
+	case []string:
+		return stringList(at, given, target)
+	case *Seconds:
+		p := reflect.New(target.Type().Elem())
+		target.Set(p)
+		return scalar(at, given, p.Elem())
+	}
+	return scalar(at, given, target)
+}
+
+func scalar(at string, given any, target reflect.Value) *ProgramError {
+	switch target.Kind() {
+	case reflect.String:
+		text, ok := given.(string)
+		if !ok {
+			return &ProgramError{at, "must be a string"}
+		}
+		target.SetString(text)
+	case reflect.Bool:
+		yes, ok := given.(bool)
+		if !ok {
+			return &ProgramError{at, "must be true or false"}
+		}
+		target.SetBool(yes)
+	case reflect.Int:
+		number, ok := given.(json.Number)
+		n, err := strconv.ParseInt(number.String(), 10, 64)
+		if !ok || err != nil {
+			return &ProgramError{at, "must be a whole number"}
+		}
+		target.SetInt(n)
+	case reflect.Float64:
+		number, ok := given.(json.Number)
+		n, err := number.Float64()
+		if !ok || err != nil {
+			return &ProgramError{at, "must be a number"}
+		}
+		target.SetFloat(n)
+	default:
+		panic("webhooks: no rule to decode " + target.Type().String())
+	}
+	return nil
+}
+
+func stringMap(at string, given any, target reflect.Value) *ProgramError {
+	object, ok := given.(map[string]any)
+	if !ok {
+		return &ProgramError{at, "must be an object of strings"}
+	}
+	out := make(map[string]string, len(object))
+	for key, v := range object {
+		text, ok := v.(string)
+		if !ok {
+			return &ProgramError{at + "/" + escapePointer(key), "must be a string"}
+		}
+		out[key] = text
+	}
+	target.Set(reflect.ValueOf(out))
+	return nil
+}
+
+func stringList(at string, given any, target reflect.Value) *ProgramError {
+	list, ok := given.([]any)
+	if !ok {
+		return &ProgramError{at, "must be a list of strings"}
+	}
+	out := make([]string, len(list))
+	for i, v := range list {
+		if out[i], ok = v.(string); !ok {
+			return &ProgramError{at + "/" + strconv.Itoa(i), "must be a string"}
+		}
+	}
+	target.Set(reflect.ValueOf(out))
+	return nil
+}
+
+// dialTargets takes one target where a list is wanted, too: dial to one party is the common case.
+func (d *decoder) dialTargets(at string, given any, target reflect.Value, depth int) *ProgramError {
+	list, ok := given.([]any)
+	if !ok {
+		return &ProgramError{at, "must be a list of targets"}
+	}
+	out := make([]DialTarget, len(list))
+	for i, v := range list {
+		here := at + "/" + strconv.Itoa(i)
+		if err := d.object(here, v, reflect.ValueOf(&out[i]).Elem(), depth); err != nil {
+			return err
+		}
+		if err := checkOneOf(here, v.(map[string]any), []string{"number", "sip", "extension"}); err != nil {
+			return err
+		}
+	}
+	target.Set(reflect.ValueOf(out))
+	return nil
+}
+
+func (d *decoder) subs(at string, given any, target reflect.Value, depth int) *ProgramError {
+	object, ok := given.(map[string]any)
+	if !ok {
+		return &ProgramError{at, "must be an object from outcome to instructions"}
+	}
+	out := make(map[string]Sub, len(object))
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		sub, err := d.sub(at+"/"+escapePointer(key), object[key], "", depth)
+		if err != nil {
+			return err
+		}
+		out[key] = sub
+	}
+	target.Set(reflect.ValueOf(out))
+	return nil
+}
+
+func (d *decoder) sub(at string, given any, kind string, depth int) (Sub, *ProgramError) {
+	if list, ok := given.([]any); ok {
+		ins, err := d.instructions(at, list, kind, depth+1)
+		return Sub{Instructions: ins}, err
+	}
+	t, err := d.target(at, given)
+	if err != nil {
+		return Sub{}, &ProgramError{err.Pointer, strings.Replace(err.Message, "must be a URL", "must be a list of instructions, a URL", 1)}
+	}
+	return Sub{Target: &t}, nil
+}
+
+func (d *decoder) target(at string, given any) (Target, *ProgramError) {
+	if text, ok := given.(string); ok {
+		return Target{URL: text}, checkURL(at, text)
+	}
+	object, ok := given.(map[string]any)
+	if !ok {
+		return Target{}, &ProgramError{at, `must be a URL or {"url","method"}`}
+	}
+	var t struct {
+		URL    string `json:"url" check:"required,url"`
+		Method string `json:"method" enum:"POST|GET"`
+	}
+	err := d.object(at, object, reflect.ValueOf(&t).Elem(), 0)
+	return Target{URL: t.URL, Method: t.Method}, err
+}
+
+// escapePointer writes a key for a JSON pointer (RFC 6901 §3).
+func escapePointer(key string) string {
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(clip(key))
+}
+
+// clip keeps what an application wrote from filling a log.
+func clip(s string) string {
+	const most = 64
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
