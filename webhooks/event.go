@@ -71,6 +71,7 @@ type EventData struct {
 	RecordingID RecordingID `json:"recording_id,omitempty"`
 	Channels    int         `json:"channels,omitempty"`
 	Format      string      `json:"format,omitempty"`
+	Codec       string      `json:"codec,omitempty"` // recording.started: of the shipped segments
 	Duration    *Seconds    `json:"duration,omitempty"`
 	Size        int64       `json:"size,omitempty"` // bytes
 
