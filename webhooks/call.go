@@ -122,7 +122,7 @@ type Trigger struct {
 	Played      Seconds     `json:"played,omitempty"`       // play, say
 	RecordingID RecordingID `json:"recording_id,omitempty"` // record, dial
 	Duration    *Seconds    `json:"duration,omitempty"`     // record, dial
-	Key         string      `json:"key,omitempty"`          // record: the key that ended it
+	Key         string      `json:"key,omitempty"`          // gather, record: the key that ended it
 	CallID      CallID      `json:"call_id,omitempty"`      // dial: the leg that answered, or the last tried
 	Target      string      `json:"target,omitempty"`       // dial
 	AnsweredAt  *time.Time  `json:"answered_at,omitempty"`  // dial

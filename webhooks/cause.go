@@ -84,6 +84,12 @@ func (c Cause) Info() CauseInfo {
 	return causes[CauseError]
 }
 
+// Known reports whether c is a cause of the contract.
+func (c Cause) Known() bool {
+	_, ok := causes[c]
+	return ok
+}
+
 // Causes returns every cause of the contract, in no particular order.
 func Causes() []Cause {
 	all := make([]Cause, 0, len(causes))
