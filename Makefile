@@ -1,0 +1,70 @@
+# Bare `make` lists the targets. Everything here works on a bare Debian 12 with Go and root or sudo; what else is
+# needed is installed from Debian's packages by deploy/deps.sh, once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hookswitch/tools
+GOLANGCI_VERSION := v2.15.0
+VERSITYGW_VERSION := v1.8.0
+GOLANGCI := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
+VERSITYGW := $(TOOLS)/versitygw-$(VERSITYGW_VERSION)
+
+# The tests start these programs; they find the S3 server by this variable.
+export HOOKSWITCH_TEST_VERSITYGW := $(VERSITYGW)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: deps-run build ## set up and start everything on the embedded default: SIP 5060, API and docs on 127.0.0.1:8080
+	bin/hookswitch up $(ARGS)
+
+.PHONY: build
+build: ## bin/hookswitch
+	go build -trimpath -o bin/hookswitch ./deploy/cmd/hookswitch
+
+.PHONY: test
+test: deps-test tools build ## set up and run every test: units, virtual-time calls, both databases, SIPp, baresip
+	go test -race -timeout 15m ./...
+
+.PHONY: check
+check: tools ## formatting, vet, linters, the architecture, the specification, generated files
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "run gofmt -w on:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	$(GOLANGCI) run ./...
+	go test -count=1 -run 'TestArchitecture|TestEdgeCarriesNoDriver' ./deploy
+	go test -count=1 -run 'TestSpec' ./openapi
+	@if [ -n "$$(git status --porcelain -- edge/prompt openapi)" ] && [ -n "$(CI)" ]; then git status --short; echo "generated files are not clean: run make generate and commit"; exit 1; fi
+
+.PHONY: e2e
+e2e: deps-test tools build ## only the suites that drive the built binary with SIPp, baresip and hookswitch call
+	go test -race -count=1 -timeout 15m ./deploy/e2e/...
+
+.PHONY: bench
+bench: build ## load the built binary with a generator that verifies every stream; see deploy/bench/README.md
+	go build -trimpath -o bin/hookswitch-bench ./deploy/bench
+	bin/hookswitch-bench $(ARGS)
+
+.PHONY: generate
+generate: deps-run ## make the system prompts anew from their texts
+	go generate ./...
+
+.PHONY: tools
+tools: $(GOLANGCI) $(VERSITYGW) ## build the pinned tools into the cache
+
+$(GOLANGCI):
+	GOBIN=$(TOOLS)/new go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(TOOLS)/new/golangci-lint $@
+
+$(VERSITYGW):
+	GOBIN=$(TOOLS)/new go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+	mv $(TOOLS)/new/versitygw $@
+
+.PHONY: deps-run deps-test
+deps-run:
+	@deploy/deps.sh espeak-ng
+deps-test:
+	@deploy/deps.sh espeak-ng sip-tester baresip-core postgresql redis-server gcc

@@ -1,0 +1,152 @@
+package deploy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/hookswitch/hookswitch"
+
+// may says which rooms of ours each room may import. A trailing /* stands for everything below. Tests may import
+// more: only what is shipped is held to the table.
+var may = map[string][]string{
+	"webhooks":             {"webhooks/guard"},
+	"webhooks/guard":       {},
+	"webhooks/twiml":       {"webhooks"},
+	"webhooks/webhooktest": {"webhooks", "webhooks/guard"},
+
+	"edge":                     {"edge/*", "webhooks", "webhooks/guard"},
+	"edge/control":             {"webhooks"},
+	"edge/control/controltest": {"edge/control", "webhooks"},
+	"edge/sip":                 {},
+	"edge/sdp":                 {"edge/media/codec"},
+	"edge/media":               {"edge/sdp", "edge/media/*"},
+	"edge/media/codec":         {},
+	"edge/media/dtmf":          {},
+	"edge/media/tone":          {},
+	"edge/media/wav":           {"edge/media/codec"},
+	"edge/media/detect":        {},
+	"edge/speech":              {"edge/media/*", "webhooks/guard"},
+	"edge/prompt":              {"edge/control", "edge/media", "edge/media/*", "edge/speech", "webhooks", "webhooks/guard"},
+	"edge/prompt/gen":          {"edge/prompt", "edge/media/*", "edge/speech"},
+	"edge/session":             {"edge/*", "webhooks", "webhooks/guard", "webhooks/twiml"},
+	"edge/calltest":            {"edge", "edge/*", "webhooks", "webhooks/*"},
+
+	"controlplane/problem":       {},
+	"controlplane/auth":          {"controlplane/problem"},
+	"controlplane/db":            {"controlplane/problem", "controlplane/auth"},
+	"controlplane/db/dbtest":     {"controlplane/db"},
+	"controlplane/list":          {"controlplane/problem", "controlplane/auth", "controlplane/db"},
+	"controlplane/blob":          {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list"},
+	"controlplane/blob/blobtest": {"controlplane/blob"},
+	"controlplane/bus":           {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob"},
+	"controlplane/bus/bustest":   {"controlplane/bus"},
+	"controlplane/rest":          {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/bus", "openapi"},
+	"controlplane/rest/resttest": {"controlplane/*", "openapi"},
+	"controlplane/edges":         {"controlplane/*", "edge/control", "webhooks"},
+	"controlplane":               {"controlplane/*", "edge/control", "openapi", "webhooks", "webhooks/guard"},
+	"openapi":                    {},
+	"deploy":                     {},
+	"deploy/config":              {},
+	"deploy/cmd/hookswitch":      {"*"},
+	"deploy/bench":               {"*"},
+	"deploy/e2e":                 {"*"},
+	"deploy/e2e/phone":           {"*"},
+}
+
+// shared is what every resource of the control plane may import; between two resources, the rank in nouns decides.
+var shared = []string{
+	"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob",
+	"controlplane/bus", "controlplane/rest", "webhooks",
+}
+
+// nouns are the resources, each of which may import those before it.
+var nouns = []string{"account", "app", "credential", "trunk", "number", "media", "call", "recording"}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func packages(t *testing.T, pattern string) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,Deps", pattern)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []listed
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestArchitecture(t *testing.T) {
+	for _, p := range packages(t, "./...") {
+		room := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		allowed, known := may[room], true
+		if _, ok := may[room]; !ok {
+			allowed, known = nounMay(room)
+		}
+		if !known {
+			t.Errorf("%s is a room that the table does not know", room)
+			continue
+		}
+		for _, path := range p.Imports {
+			other, ours := strings.CutPrefix(path, module+"/")
+			if ours && !allows(allowed, other) {
+				t.Errorf("%s imports %s; it may import %s", room, other, strings.Join(allowed, ", "))
+			}
+		}
+	}
+}
+
+func nounMay(room string) ([]string, bool) {
+	name, ok := strings.CutPrefix(room, "controlplane/")
+	rank := slices.Index(nouns, name)
+	if !ok || rank < 0 {
+		return nil, false
+	}
+	allowed := slices.Clone(shared)
+	for _, lower := range nouns[:rank] {
+		allowed = append(allowed, "controlplane/"+lower)
+	}
+	return allowed, true
+}
+
+func allows(allowed []string, room string) bool {
+	for _, a := range allowed {
+		below, wild := strings.CutSuffix(a, "*")
+		if a == room || (wild && strings.HasPrefix(room, below)) {
+			return true
+		}
+	}
+	return false
+}
+
+// An edge holds no database, Redis or S3 credential, and so no driver for one.
+func TestEdgeCarriesNoDriver(t *testing.T) {
+	for _, p := range packages(t, "./edge/...") {
+		for _, dep := range p.Deps {
+			for _, driver := range []string{"database/sql", "github.com/redis/", "github.com/minio/", "github.com/uptrace/bun", "modernc.org/sqlite", "github.com/jackc/pgx"} {
+				if strings.HasPrefix(dep, driver) {
+					t.Errorf("%s depends on %s", strings.TrimPrefix(p.ImportPath, module+"/"), dep)
+				}
+			}
+		}
+	}
+}

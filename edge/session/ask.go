@@ -1,0 +1,269 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/edge/media"
+	"github.com/hookswitch/hookswitch/webhooks"
+	"github.com/hookswitch/hookswitch/webhooks/twiml"
+)
+
+// reply is what an application answered: a program, and the URL it came from.
+type reply struct {
+	program webhooks.Program
+	base    string
+	err     error
+}
+
+// errInterrupted: a live change, or the end of the call, came before the answer.
+var errInterrupted = errors.New("interrupted")
+
+// askNext asks for what runs next. When no usable answer comes, the failure path runs instead and the result is
+// false.
+func (s *Session) askNext(reason webhooks.Reason, target webhooks.Target, trigger *webhooks.Trigger) bool {
+	got, err := s.ask(s.ctx, reason, target, trigger)
+	switch {
+	case err == nil:
+		s.replace(got.program, got.base)
+		return true
+	case errors.Is(err, errInterrupted):
+		s.rest = nil
+		return true
+	}
+	s.failurePath(err)
+	return false
+}
+
+// failurePath is what the caller gets when the application gives no usable answer: the first of the program's own
+// guard, the fallback URL, the stored fallback instructions, and an apology.
+func (s *Session) failurePath(err error) {
+	s.rest = nil
+	if s.screened { // a gate that cannot be asked stays shut
+		s.refused = true
+		return
+	}
+	if g := s.guard; g != nil && g.OnFailure != nil {
+		s.guard = nil // if it fails in turn, the next step is the application's own
+		if g.OnFailure.Target == nil {
+			s.rest = g.OnFailure.Instructions
+			return
+		}
+		if s.askFallback(*g.OnFailure.Target, err) {
+			return
+		}
+	}
+	if s.app.FallbackURL != "" && s.askFallback(webhooks.Target{URL: s.app.FallbackURL, Method: s.app.Method}, err) {
+		return
+	}
+	if s.app.FallbackInstructions != nil {
+		s.replace(*s.app.FallbackInstructions, "")
+		return
+	}
+	s.apologise()
+}
+
+// askFallback asks a fallback URL, telling it what became of the usual one.
+func (s *Session) askFallback(target webhooks.Target, failure error) bool {
+	got, err := s.askWith(s.ctx, question{reason: webhooks.ReasonFallback, target: target, failure: failure})
+	if errors.Is(err, errInterrupted) {
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	s.replace(got.program, got.base)
+	return true
+}
+
+// apologise ends the call with a sentence in its language.
+func (s *Session) apologise() {
+	if sorry, ok := s.calls.cfg.Prompts.System("sys_apology", s.lang); ok && s.answer(nil) {
+		s.playout(sorry, 1, 0)
+	}
+	if s.pending != nil {
+		return // a live change may still save the call
+	}
+	s.cancel(ended{cause: webhooks.CauseWebhookFailed})
+}
+
+// question is one request to the application.
+type question struct {
+	reason  webhooks.Reason
+	target  webhooks.Target
+	trigger *webhooks.Trigger
+	failure error // of the usual URL, when the fallback is asked
+}
+
+func (s *Session) ask(ctx context.Context, reason webhooks.Reason, target webhooks.Target, trigger *webhooks.Trigger) (reply, error) {
+	return s.askWith(ctx, question{reason: reason, target: target, trigger: trigger})
+}
+
+// askWith asks, and waits for the answer as every verb waits: a live change interrupts it, the end of the call
+// cancels it, keys are kept, and the caller hears what the program's guard says meanwhile.
+func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
+	ask := s.prepare(q)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	replies := make(chan reply, 1)
+	s.work.Go(func() { replies <- s.fetch(ctx, ask) })
+	s.replies = replies
+	defer func() { s.replies = nil }()
+	defer s.leg.StopPlay(s.playWhileWaiting())
+	for {
+		woke, e := s.wait(nil)
+		switch woke {
+		case wokeReply:
+			got := s.reply
+			if got.err != nil {
+				s.tellFailure(ask, got.err)
+			}
+			return got, got.err
+		case wokeDigit:
+			s.typeAhead(e.Digit)
+		case wokeAction, wokeEnd:
+			return reply{}, errInterrupted
+		}
+	}
+}
+
+// playWhileWaiting plays the guard's while_waiting, when it can be played at once.
+func (s *Session) playWhileWaiting() media.PlayID {
+	if s.guard == nil || s.guard.WhileWaiting == nil || s.guard.WhileWaiting.Target != nil || !s.answered() {
+		return 0
+	}
+	prompts, t := s.prompts([]*webhooks.Sub{s.guard.WhileWaiting})
+	if t != nil || len(prompts) == 0 {
+		return 0
+	}
+	return s.leg.Play(media.PlayConfig{Prompts: prompts, Loop: 0})
+}
+
+// prepare makes the request. It reads the session and must run on its goroutine.
+func (s *Session) prepare(q question) webhooks.Ask {
+	s.asked++
+	s.mu.Lock()
+	call := s.call
+	s.mu.Unlock()
+	if s.ctx.Err() != nil { // the notice of an instruction that the end of the call cut short
+		call.Status = endOf(s.ctx).cause.Info().Status
+		if call.AnsweredAt != nil {
+			call.Status = webhooks.StatusCompleted
+		}
+	}
+	a := webhooks.Ask{
+		URL: s.resolve(s.vars().URL(q.target.URL)), Method: q.target.Method, Secrets: s.app.Secrets,
+		Limits: s.limits(),
+		Request: webhooks.CallRequest{
+			Reason: q.reason, RequestID: webhooks.NewRequestID(), RequestSequence: s.asked,
+			AccountID: s.account, ApplicationID: s.app.ID, CallID: s.id, Call: call,
+			Trigger: q.trigger, Error: webhooks.FailureOf(q.failure), State: slices.Clone(s.state), Data: maps.Clone(s.data),
+		},
+		Trace: s.traced,
+	}
+	if a.Method == "" {
+		a.Method = s.app.Method
+	}
+	if q.reason == webhooks.ReasonFallback {
+		a.Limits = a.Limits.Fallback()
+	}
+	if s.app.Format == control.FormatTwiML {
+		if s.cookies == nil {
+			s.cookies = webhooks.NewJar()
+		}
+		a.Jar = s.cookies
+		a.Form = func(r webhooks.CallRequest) url.Values {
+			return twiml.Params(r, twiml.Options{APIBase: s.calls.cfg.PublicURL})
+		}
+	}
+	return a
+}
+
+// limits are the application's, but for the budget that the running program asks for.
+func (s *Session) limits() webhooks.Limits {
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	l := webhooks.Limits{
+		ConnectTimeout: ms(s.app.ConnectTimeoutMS), Budget: ms(s.app.BudgetMS),
+		Retries: s.app.Retries, FallbackTimeout: ms(s.app.FallbackTimeoutMS),
+	}
+	if s.guard != nil && s.guard.BudgetMS > 0 {
+		l.Budget = ms(s.guard.BudgetMS)
+	}
+	return l
+}
+
+// resolve reads a URL relative to the document that named it.
+func (s *Session) resolve(ref string) string {
+	abs, err := webhooks.Resolve(s.base, ref)
+	if err != nil {
+		return ref // the client refuses it with a sentence
+	}
+	return abs
+}
+
+// fetch asks and reads the answer, in either dialect. It does not touch the session's own fields.
+func (s *Session) fetch(ctx context.Context, a webhooks.Ask) reply {
+	got, err := s.calls.cfg.Webhook.Ask(ctx, a)
+	if err != nil {
+		return reply{err: err}
+	}
+	switch got.Kind {
+	case webhooks.ReplyXML:
+		program, warnings, err := twiml.Parse(got.Body, twiml.Context{URL: got.URL})
+		if err != nil {
+			return reply{err: got.Rejected(err)}
+		}
+		for _, w := range warnings {
+			s.log.Info("webhook.warning", "pointer", w.Pointer, "message", w.Message)
+		}
+		return reply{program: program, base: got.URL}
+	case webhooks.ReplyAudio:
+		if len(got.Body) > 0 {
+			audio, err := s.calls.cfg.Prompts.Bytes(got.Body)
+			if err != nil {
+				return reply{err: got.Rejected(err)}
+			}
+			s.given.Store(got.URL, audio) // what a POST answered cannot be fetched again by GET
+		}
+	}
+	return reply{program: got.Program, base: got.URL}
+}
+
+// traced logs one attempt to ask.
+func (s *Session) traced(a webhooks.Attempt) {
+	s.log.Info("webhook.asked",
+		"request_id", a.RequestID, "attempt", a.Number, "method", a.Method, "url", a.URL, "status", a.Status, "code", a.Code,
+		"duration_ms", a.Duration.Milliseconds(), "bytes_out", a.BytesOut, "bytes_in", a.BytesIn)
+}
+
+// tellFailure emits what the application's owner must know: no answer, or one that was refused.
+func (s *Session) tellFailure(a webhooks.Ask, err error) {
+	var rejected *webhooks.RejectedError
+	if errors.As(err, &rejected) {
+		s.emit(webhooks.EventWebhookRejected, webhooks.EventData{
+			URL: rejected.URL, Status: rejected.Status, RequestID: a.Request.RequestID, Code: "rejected",
+			Pointer: rejected.Pointer, Message: rejected.Message,
+		})
+		return
+	}
+	f := webhooks.FailureOf(err)
+	s.emit(webhooks.EventWebhookFailed, webhooks.EventData{
+		URL: f.URL, Status: f.Status, RequestID: a.Request.RequestID, Code: f.Code, Message: f.Message,
+	})
+}
+
+// notify tells a URL of an instruction that the end of the call cut short. The call does not wait for it, and its
+// answer is ignored; it is one request within the usual budget.
+func (s *Session) notify(reason webhooks.Reason, target webhooks.Target, trigger *webhooks.Trigger) {
+	ask := s.prepare(question{reason: reason, target: target, trigger: trigger})
+	s.work.Go(func() {
+		if got := s.fetch(context.WithoutCancel(s.ctx), ask); got.err != nil {
+			s.tellFailure(ask, got.err)
+		}
+	})
+}

@@ -1,0 +1,447 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/edge/media"
+	"github.com/hookswitch/hookswitch/edge/media/codec"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// party is news of a target that is being called.
+type party struct {
+	leg    *Session // nil when there was nothing to call
+	target webhooks.DialTarget
+	state  partyState
+	end    ended // with partyGone
+}
+
+type partyState uint8
+
+const (
+	partyEarly    partyState = iota // its early audio can be heard
+	partyAccepted                   // answered, and it passed its screen
+	partyGone                       // it cannot be connected; end says why
+)
+
+// dialing is one dial instruction while it runs.
+type dialing struct {
+	*webhooks.Dial
+	s        *Session
+	ctx      context.Context // ends the legs that ring
+	cancel   context.CancelCauseFunc
+	ringback media.PlayID
+	parties  chan party            // with room for all news, so that nobody who rings ever waits for the caller
+	left     []webhooks.DialTarget // sequential: still to be called
+	ringing  int
+	worst    ended
+	last     party // the newest that was lost, for the trigger
+	record   *spool
+}
+
+func (s *Session) dial(i *webhooks.Dial) *webhooks.Trigger {
+	if !i.AnswerOnBridge && !s.answer(nil) {
+		return s.interrupted()
+	}
+	s.dropTyped()
+	d := &dialing{Dial: i, s: s, parties: make(chan party, 2*len(i.To))}
+	d.ctx, d.cancel = context.WithCancelCause(s.ctx)
+	s.parties = d.parties
+	defer func() { s.parties = nil }()
+	d.play()
+	if i.Record == "ringing" {
+		d.startRecording()
+	}
+	d.call()
+	peer, t := d.await()
+	if t == nil {
+		t = d.bridge(peer)
+	}
+	// Whoever still rings is told that the call was answered elsewhere, or is over.
+	d.cancel(ended{cause: webhooks.CauseCanceled, by: webhooks.EndedByCaller})
+	s.leg.StopPlay(d.ringback)
+	d.stopRecording(t)
+	return t
+}
+
+// play lets the caller hear that it rings, where the network does not do so.
+func (d *dialing) play() {
+	name := d.Ringback
+	if name == "" {
+		if d.AnswerOnBridge && !d.s.answered() {
+			return // the 180 makes the caller's own network ring
+		}
+		name = "ringback"
+	}
+	if !d.s.answered() && !d.s.early() {
+		return
+	}
+	tone, err := d.s.calls.cfg.Prompts.Tone(name)
+	if err != nil {
+		d.s.log.Info("dial.ringback", "error", err.Error())
+		return
+	}
+	d.ringback = d.s.leg.Play(media.PlayConfig{Prompts: []*media.Prompt{tone}, Loop: 0})
+}
+
+// call starts calling: everybody, or the first.
+func (d *dialing) call() {
+	d.left = d.To
+	if d.Strategy == "sequential" {
+		d.next()
+		return
+	}
+	for len(d.left) > 0 {
+		d.next()
+	}
+}
+
+func (d *dialing) next() {
+	target := d.left[0]
+	d.left = d.left[1:]
+	d.ringing++
+	sole := len(d.To) == 1
+	codecs := d.s.codecs()
+	d.s.work.Go(func() { d.s.callTarget(d, target, sole, codecs) })
+}
+
+// codecs puts the codec in use first, so that the other leg need not be transcoded.
+func (s *Session) codecs() []codec.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sdp.set && s.sdp.active.Codec == codec.PCMA {
+		return []codec.ID{codec.PCMA, codec.PCMU}
+	}
+	return []codec.ID{codec.PCMU, codec.PCMA}
+}
+
+// await waits until somebody accepts, or nobody can any more. The trigger is set when the dial is over without a
+// connection.
+func (d *dialing) await() (*Session, *webhooks.Trigger) {
+	s := d.s
+	began := time.Now()
+	defer func() { s.counts(time.Since(began)) }()
+	for {
+		woke, e := s.wait(nil)
+		switch {
+		case woke == wokeParty && s.party.state == partyEarly:
+			d.hearEarly(s.party.leg)
+		case woke == wokeParty && s.party.state == partyAccepted:
+			return s.party.leg, nil
+		case woke == wokeParty:
+			if d.lost(s.party) {
+				return nil, d.unconnected()
+			}
+		case woke == wokeDigit && d.HangUpOn != "" && e.Digit == d.HangUpOn[0]:
+			return nil, &webhooks.Trigger{Outcome: webhooks.Canceled}
+		case woke == wokeDigit:
+			s.typeAhead(e.Digit)
+		case woke == wokeAction, woke == wokeEnd:
+			return nil, s.interrupted()
+		}
+	}
+}
+
+// hearEarly connects the caller with what the party's network says before an answer: an announcement, or its own
+// ringing.
+func (d *dialing) hearEarly(peer *Session) {
+	if !d.s.answered() && !d.s.early() {
+		return
+	}
+	if media.Bridge(d.s.leg, peer.leg) == nil {
+		d.s.leg.StopPlay(d.ringback)
+		d.ringback = 0
+	}
+}
+
+// lost notes a party that cannot be connected and reports whether it was the last.
+func (d *dialing) lost(p party) bool {
+	d.ringing--
+	d.worst, d.last = worse(d.worst, p.end), p
+	if len(d.left) > 0 && d.ringing == 0 {
+		d.next()
+	}
+	return d.ringing == 0
+}
+
+// outcomes says what a dial came to, from why its best party could not be connected.
+var outcomes = map[webhooks.Cause]webhooks.Outcome{
+	webhooks.CauseBusy:       webhooks.Busy,
+	webhooks.CauseDeclined:   webhooks.Declined,
+	webhooks.CauseNoAnswer:   webhooks.NoAnswer,
+	webhooks.CauseCanceled:   webhooks.NoAnswer,
+	webhooks.CauseNotAllowed: webhooks.NotAllowed,
+}
+
+func (d *dialing) unconnected() *webhooks.Trigger {
+	t := &webhooks.Trigger{
+		Outcome: webhooks.Unreachable, Target: d.last.target.Name(),
+		Cause: d.worst.cause, SIPCode: d.worst.code, Error: d.worst.text,
+	}
+	if o, ok := outcomes[d.worst.cause]; ok {
+		t.Outcome = o
+	}
+	if d.last.leg != nil {
+		t.CallID = d.last.leg.id
+	}
+	return t
+}
+
+// bridge connects the caller with the party that accepted, until either leaves or the time is over.
+func (d *dialing) bridge(peer *Session) *webhooks.Trigger {
+	s := d.s
+	s.leg.StopPlay(d.ringback)
+	if !s.answer(nil) {
+		peer.cancel(ended{cause: webhooks.CauseCallerHangup, by: webhooks.EndedByCaller})
+		return s.interrupted()
+	}
+	if err := media.Bridge(s.leg, peer.leg); err != nil {
+		peer.cancel(ended{cause: webhooks.CauseError, text: err.Error()})
+		return s.failed(err)
+	}
+	peer.detach() // from here on it ends when the talk does, or on its own
+	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: peer.id})
+	peer.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: s.id})
+	if d.Record == "answer" {
+		d.startRecording()
+	}
+	began := time.Now()
+	t := d.talk(peer)
+	s.leg.Unbridge()
+	s.counts(time.Since(began))
+	duration := webhooks.SecondsOf(time.Since(began))
+	t.CallID, t.Target, t.Duration, t.SIPCode = peer.id, peer.call.To, &duration, 200
+	t.AnsweredAt = peer.answeredAt()
+	return t
+}
+
+// talk is the bridged call.
+func (d *dialing) talk(peer *Session) *webhooks.Trigger {
+	s := d.s
+	s.peerGone = peer.left
+	defer func() { s.peerGone = nil }()
+	limit := time.NewTimer(d.TimeLimit.Duration())
+	defer limit.Stop()
+	for {
+		woke, e := s.wait(limit.C)
+		switch {
+		case woke == wokePeer:
+			return peerLeft(peer)
+		case woke == wokeTimer:
+			peer.cancel(ended{cause: webhooks.CauseTimeLimit})
+			return &webhooks.Trigger{Outcome: webhooks.TimeLimit, EndedBy: webhooks.EndedBySystem, Cause: webhooks.CauseTimeLimit}
+		case woke == wokeDigit && d.HangUpOn != "" && e.Digit == d.HangUpOn[0]:
+			peer.cancel(ended{cause: webhooks.CauseCallerHangup, by: webhooks.EndedByCaller})
+			return &webhooks.Trigger{Outcome: webhooks.Completed, EndedBy: webhooks.EndedByCaller, Cause: webhooks.CauseCallerHangup}
+		case woke == wokeDigit:
+			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
+		case woke == wokeParty && s.party.state == partyAccepted:
+			s.party.leg.cancel(ended{cause: webhooks.CauseCanceled, text: "answered elsewhere"})
+		case woke == wokeAction:
+			peer.cancel(ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedByAPI})
+			return s.interrupted()
+		case woke == wokeEnd:
+			end := endOf(s.ctx)
+			peer.cancel(ended{cause: webhooks.CauseCallerHangup, by: end.by, text: string(end.cause)})
+			return s.interrupted()
+		}
+	}
+}
+
+// peerLeft says how the other leg went.
+func peerLeft(peer *Session) *webhooks.Trigger {
+	t := &webhooks.Trigger{Outcome: webhooks.Completed, EndedBy: webhooks.EndedByCallee, Cause: webhooks.CauseCalleeHangup}
+	if peer.ctx.Err() == nil {
+		t.EndedBy, t.Cause = webhooks.EndedByAPI, webhooks.CauseProgramEnd
+		return t
+	}
+	end := endOf(peer.ctx)
+	t.Cause = end.cause
+	if end.by != "" {
+		t.EndedBy = end.by
+	}
+	if end.cause == webhooks.CauseMediaTimeout || end.cause == webhooks.CauseEdgeLost {
+		t.Outcome, t.EndedBy = webhooks.Lost, webhooks.EndedBySystem
+	}
+	return t
+}
+
+func (s *Session) answeredAt() *time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cdr.AnsweredAt
+}
+
+func (d *dialing) startRecording() {
+	p, err := d.s.startRecording(media.RecordConfig{Channels: 2})
+	if err == nil {
+		d.record = p
+	}
+}
+
+func (d *dialing) stopRecording(t *webhooks.Trigger) {
+	if d.record == nil {
+		return
+	}
+	t.RecordingID = d.record.RecordingID
+	d.s.leg.StopRecord(d.record.media)
+	d.s.awaitRecord(d.record.media)
+}
+
+// callTarget calls one target on behalf of a dial and tells it what comes of it. It runs on a goroutine of the
+// session that dials, and becomes the goroutine of the new leg.
+func (s *Session) callTarget(d *dialing, t webhooks.DialTarget, sole bool, codecs []codec.ID) {
+	news := party{target: t, state: partyGone}
+	if !sleep(d.ctx, t.Delay.Duration()) {
+		news.end = endOf(d.ctx)
+		d.parties <- news
+		return
+	}
+	resolved, err := s.resolveTarget(d.ctx, t, d.CallerID)
+	if err != nil {
+		news.end = resolveEnd(err)
+		d.parties <- news
+		return
+	}
+	leg := s.calls.newSession(s.calls.ctx, webhooks.NewCallID(), s.account, s.app, s.lang)
+	leg.detach = context.AfterFunc(d.ctx, func() { leg.cancel(endOf(d.ctx)) })
+	leg.call.Direction = webhooks.OutboundDial
+	leg.call.ParentCallID, leg.call.ConversationID = s.id, s.call.ConversationID
+	leg.base, leg.guard = s.base, s.guard
+	leg.left = make(chan struct{})
+	news.leg = leg
+	if !s.calls.add(leg) {
+		leg.detach()
+		leg.cancel(ended{cause: webhooks.CauseOverload})
+		news.end = ended{cause: webhooks.CauseOverload}
+		d.parties <- news
+		return
+	}
+	reported := false
+	leg.conduct(func() {
+		defer leg.leave()
+		if !leg.ring(d, t, resolved.Hops, sole, codecs) {
+			return
+		}
+		reported = true
+		d.parties <- party{leg: leg, target: t, state: partyAccepted}
+		leg.attend()
+	})
+	if !reported {
+		news.end = endOf(leg.ctx)
+		d.parties <- news
+	}
+}
+
+// ring places a dialled leg and runs its screen; true: it may be connected.
+func (s *Session) ring(d *dialing, t webhooks.DialTarget, hops []control.Hop, sole bool, codecs []codec.ID) bool {
+	timeout := d.Timeout
+	if t.Timeout > 0 {
+		timeout = t.Timeout
+	}
+	ctx, done := context.WithTimeoutCause(s.ctx, timeout.Duration(), ended{cause: webhooks.CauseNoAnswer})
+	defer done()
+	p := placing{near: d.s.leg, codecs: codecs, callerName: d.CallerName, headers: d.Headers, username: t.Username, password: t.Password}
+	if sole {
+		p.early = func() { d.parties <- party{leg: s, target: t, state: partyEarly} }
+	}
+	if !s.place(ctx, hops, p) {
+		return false
+	}
+	screen := d.Screen
+	if t.Screen != nil {
+		screen = t.Screen
+	}
+	return screen == nil || s.screen(*screen)
+}
+
+// screen runs a program on the called party before it is connected. It is accepted unless the program rejects or
+// hangs up.
+func (s *Session) screen(sub webhooks.Sub) bool {
+	s.screened = true
+	defer func() { s.screened = false }()
+	if sub.Target != nil {
+		s.askNext(webhooks.ReasonScreen, *sub.Target, nil)
+	} else {
+		s.rest = sub.Instructions
+	}
+	s.execute()
+	if s.refused {
+		s.cancel(ended{cause: webhooks.CauseDeclined, by: webhooks.EndedByCallee, text: "the screen refused"})
+	}
+	return s.ctx.Err() == nil
+}
+
+// attend is a connected leg's life: it belongs to the dial of the other leg until the call ends, or a live change
+// gives it a program of its own.
+func (s *Session) attend() {
+	for {
+		woke, e := s.wait(nil)
+		switch woke {
+		case wokeDigit:
+			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
+		case wokeAction:
+			s.leg.Unbridge()
+			s.leave()
+			s.takeAction()
+			s.execute()
+			return
+		case wokeEnd:
+			return
+		}
+	}
+}
+
+// leave tells the dial of the other leg that this one is no longer its party.
+func (s *Session) leave() {
+	select {
+	case <-s.left:
+	default:
+		close(s.left)
+	}
+}
+
+// resolveTarget asks the control plane where a target is.
+func (s *Session) resolveTarget(ctx context.Context, t webhooks.DialTarget, callerID string) (control.Resolved, error) {
+	v := s.vars()
+	t.Number, t.SIP, t.Extension = v.Text(t.Number), v.Text(t.SIP), v.Text(t.Extension)
+	if t.CallerID != "" {
+		callerID = t.CallerID
+	}
+	ctx, done := context.WithTimeout(ctx, routeTime)
+	defer done()
+	return s.calls.cfg.Control.Resolve(ctx, control.ResolveQuery{
+		AccountID: s.account, CallID: s.id, EdgeID: s.calls.cfg.EdgeID, Target: t, CallerID: v.Text(callerID), From: s.call.From,
+	})
+}
+
+// resolveEnd is what a target that cannot be called ends with.
+func resolveEnd(err error) ended {
+	var refusal *control.Error
+	if !errors.As(err, &refusal) {
+		return ended{cause: webhooks.CauseUnreachable, text: "the control plane is away"}
+	}
+	cause := refusal.Cause
+	if cause == "" {
+		cause = webhooks.CauseUnreachable
+	}
+	return ended{cause: cause, text: refusal.Message}
+}
+
+// sleep waits; false: ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

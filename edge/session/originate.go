@@ -1,0 +1,60 @@
+package session
+
+import (
+	"context"
+
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// Originate implements control.Edge: it starts a call and returns when this edge has taken it on.
+func (c *Calls) Originate(_ context.Context, o control.Originate) error {
+	if c.draining.Load() || c.cfg.Media.Overloaded() {
+		return &control.Error{Code: control.CodeBusy, Message: "this edge takes no new calls", Cause: webhooks.CauseOverload}
+	}
+	s := c.newSession(c.ctx, o.CallID, o.AccountID, o.Application, o.Language)
+	s.call.Direction = webhooks.OutboundAPI
+	s.call.From, s.call.To, s.call.Dialed = o.From, o.Target.Name(), o.Target.Name()
+	s.call.ExternalID = o.ExternalID
+	s.call.ConversationID = webhooks.NewConversationID()
+	if !o.StartedAt.IsZero() {
+		s.call.StartedAt, s.cdr.StartedAt = o.StartedAt, o.StartedAt
+	}
+	s.setData(o.Data)
+	if !c.add(s) {
+		s.cancel(ended{cause: webhooks.CauseOverload})
+		return &control.Error{Code: control.CodeBusy, Message: "this edge is full", Cause: webhooks.CauseOverload}
+	}
+	c.work.Go(func() { s.conduct(func() { s.originate(o) }) })
+	return nil
+}
+
+// originate places the call and, once it is answered, asks its application.
+func (s *Session) originate(o control.Originate) {
+	resolved, err := s.resolveTarget(s.ctx, o.Target, o.From)
+	if err != nil {
+		s.emitInitiated()
+		s.cancel(resolveEnd(err))
+		return
+	}
+	timeout := o.Timeout
+	if timeout == 0 {
+		timeout = 60
+	}
+	ctx, done := context.WithTimeoutCause(s.ctx, timeout.Duration(), ended{cause: webhooks.CauseNoAnswer})
+	defer done()
+	p := placing{callerName: o.CallerName, headers: o.Headers, username: o.Target.Username, password: o.Target.Password}
+	if !s.place(ctx, resolved.Hops, p) {
+		return
+	}
+	s.limit(o.TimeLimit)
+	if o.Record {
+		if _, err := s.startRecording(recordWholeCall); err != nil {
+			s.log.Warn("recording.not_started", "error", err.Error())
+		}
+	}
+	if o.SendDigits != "" {
+		s.press(o.SendDigits, sendDuration, sendGap)
+	}
+	s.begin(webhooks.ReasonAnswered)
+}

@@ -1,0 +1,280 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// outbox carries events to the control plane: in order per call, at least once, and through a file while the
+// control plane is away, so that neither its absence nor the death of this process loses what was emitted.
+//
+// While the control plane answers, events live in memory for one round trip. From the first failure on every event
+// goes to the end of the backlog file, and the file is drained from its front once a second until it is empty.
+type outbox struct {
+	control control.Control
+	log     *slog.Logger
+	owner   control.Owner // without account and call
+	fenced  func(webhooks.CallID)
+	path    string
+	wake    chan struct{}
+
+	mu      sync.Mutex // guards pending and lost
+	pending []webhooks.Event
+	lost    int
+
+	// Of run's goroutine alone:
+	backlog *os.File // nil while the control plane answers
+	drained int64    // octets of the backlog that are published
+}
+
+const (
+	maxPending     = 100_000 // events in memory; beyond, events are dropped and counted
+	publishTime    = 5 * time.Second
+	publishAtOnce  = 8   // calls
+	backlogPerTurn = 500 // events read back in one go
+)
+
+func newOutbox(cfg Config) (*outbox, error) {
+	if err := os.MkdirAll(cfg.SpoolDir, 0o700); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	o := &outbox{
+		control: cfg.Control, log: cfg.Logger,
+		owner:  control.Owner{EdgeID: cfg.EdgeID, BootID: cfg.BootID, Epoch: 1},
+		fenced: func(webhooks.CallID) {},
+		path:   filepath.Join(cfg.SpoolDir, "events.ndjson"),
+		wake:   make(chan struct{}, 1),
+	}
+	if info, err := os.Stat(o.path); err == nil && info.Size() > 0 {
+		return o, o.openBacklog() // left by the process before this one
+	}
+	return o, nil
+}
+
+// add takes an event; it never blocks.
+func (o *outbox) add(e webhooks.Event) {
+	o.mu.Lock()
+	if len(o.pending) < maxPending {
+		o.pending = append(o.pending, e)
+	} else {
+		o.lost++
+	}
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *outbox) take() []webhooks.Event {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	events := o.pending
+	o.pending = nil
+	if o.lost > 0 {
+		o.log.Error("events.lost", "count", o.lost)
+		o.lost = 0
+	}
+	return events
+}
+
+// run publishes until ctx ends; what is left then goes to the backlog file.
+func (o *outbox) run(ctx context.Context) {
+	retry := time.NewTicker(time.Second)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			o.keep(o.take())
+			if o.backlog != nil {
+				o.closeBacklog()
+			}
+			return
+		case <-o.wake:
+			o.round(ctx, o.take())
+		case <-retry.C:
+			if o.backlog != nil {
+				o.drain(ctx)
+			}
+		}
+	}
+}
+
+// settle waits until everything is published, or ctx ends.
+func (o *outbox) settle(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		o.mu.Lock()
+		empty := len(o.pending) == 0
+		o.mu.Unlock()
+		if empty {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// round publishes events, or keeps them while the control plane is away.
+func (o *outbox) round(ctx context.Context, events []webhooks.Event) {
+	if o.backlog != nil {
+		o.keep(events)
+		return
+	}
+	if left := o.publish(ctx, events); len(left) > 0 {
+		o.log.Warn("events.kept", "count", len(left))
+		o.keep(left)
+	}
+}
+
+// publish sends the events of each call in order, several calls at once, and returns those that the control plane
+// did not take because it is away.
+func (o *outbox) publish(ctx context.Context, events []webhooks.Event) (left []webhooks.Event) {
+	batches, order := map[webhooks.CallID][]webhooks.Event{}, []webhooks.CallID{}
+	for _, e := range events {
+		if batches[e.CallID] == nil {
+			order = append(order, e.CallID)
+		}
+		batches[e.CallID] = append(batches[e.CallID], e)
+	}
+	failed := make([]bool, len(order))
+	limit := make(chan struct{}, publishAtOnce)
+	var all sync.WaitGroup
+	for i, id := range order {
+		limit <- struct{}{}
+		all.Go(func() {
+			defer func() { <-limit }()
+			failed[i] = !o.send(ctx, batches[id])
+		})
+	}
+	all.Wait()
+	for i, id := range order {
+		if failed[i] {
+			left = append(left, batches[id]...)
+		}
+	}
+	return left
+}
+
+// send publishes one call's events; false: the control plane is away.
+func (o *outbox) send(ctx context.Context, events []webhooks.Event) bool {
+	owner := o.owner
+	owner.AccountID, owner.CallID = events[0].AccountID, events[0].CallID
+	ctx, done := context.WithTimeout(ctx, publishTime)
+	defer done()
+	published, err := o.control.Publish(ctx, control.Batch{Owner: owner, Events: events})
+	switch control.CodeOf(err) {
+	case control.CodeFenced:
+		o.fenced(owner.CallID)
+		return true
+	case "":
+	default: // refused for good: sending it again would be refused again
+		o.log.Error("events.refused", "call_id", owner.CallID, "count", len(events), "error", err.Error())
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	if first := events[0].Sequence; first > 0 && published.Expect < first {
+		o.log.Error("events.gap", "call_id", owner.CallID, "expected", published.Expect, "have", first)
+	}
+	return true
+}
+
+// keep appends events to the backlog file.
+func (o *outbox) keep(events []webhooks.Event) {
+	if len(events) == 0 {
+		return
+	}
+	err := o.openBacklog()
+	if err == nil {
+		w := bufio.NewWriter(o.backlog)
+		enc := json.NewEncoder(w)
+		for _, e := range events {
+			err = errors.Join(err, enc.Encode(e))
+		}
+		err = errors.Join(err, w.Flush())
+	}
+	if err != nil {
+		o.log.Error("events.lost", "count", len(events), "error", err.Error())
+	}
+}
+
+func (o *outbox) openBacklog() error {
+	if o.backlog != nil {
+		return nil
+	}
+	file, err := os.OpenFile(o.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("events backlog: %w", err)
+	}
+	o.backlog, o.drained = file, 0
+	return nil
+}
+
+// drain publishes the front of the backlog, and removes the file when it is empty. A process that dies halfway
+// publishes some of it again, which the control plane passes over.
+func (o *outbox) drain(ctx context.Context) {
+	for ctx.Err() == nil {
+		events, size, err := o.front()
+		if err != nil {
+			o.log.Error("events.backlog", "error", err.Error())
+			return
+		}
+		if len(events) == 0 {
+			o.closeBacklog()
+			if err := os.Remove(o.path); err != nil {
+				o.log.Error("events.backlog", "error", err.Error())
+			}
+			o.log.Info("events.caught_up")
+			return
+		}
+		if left := o.publish(ctx, events); len(left) > 0 {
+			return
+		}
+		o.drained += size
+	}
+}
+
+// front reads the next events of the backlog. A last line without its end was being written when a process died.
+func (o *outbox) front() (events []webhooks.Event, size int64, err error) {
+	r := bufio.NewReader(io.NewSectionReader(o.backlog, o.drained, 1<<62))
+	for len(events) < backlogPerTurn {
+		line, err := r.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		size += int64(len(line))
+		var e webhooks.Event
+		if json.Unmarshal(line, &e) == nil {
+			events = append(events, e)
+		}
+	}
+	return events, size, nil
+}
+
+func (o *outbox) closeBacklog() {
+	if err := o.backlog.Close(); err != nil {
+		o.log.Error("events.backlog", "error", err.Error())
+	}
+	o.backlog = nil
+}

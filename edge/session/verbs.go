@@ -1,0 +1,96 @@
+package session
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hookswitch/hookswitch/edge/media"
+	"github.com/hookswitch/hookswitch/edge/media/dtmf"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// The verbs that are a few lines each.
+
+// recordWholeCall is what the record option of an originated call means.
+var recordWholeCall = media.RecordConfig{Channels: 2}
+
+// How keys are sent where nobody says otherwise.
+const (
+	sendDuration = 100 * time.Millisecond
+	sendGap      = 100 * time.Millisecond
+)
+
+// hangup ends the call, or refuses it when it is a screen that hangs up.
+func (s *Session) hangup(i *webhooks.HangUp) {
+	if s.screened {
+		s.refused = true
+		return
+	}
+	end := ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedByApplication, text: i.Cause}
+	if known := webhooks.Cause(i.Cause); known.Known() {
+		end.cause = known
+	}
+	s.cancel(end)
+}
+
+// reject refuses the call; one that is answered already can only be ended.
+func (s *Session) reject(i *webhooks.Reject) {
+	if s.screened {
+		s.refused = true
+		return
+	}
+	if s.answered() {
+		s.cancel(ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedByApplication})
+		return
+	}
+	end := ended{cause: webhooks.CauseRejected, by: webhooks.EndedByApplication, code: i.SIPCode}
+	if i.Reason == "busy" {
+		end.cause = webhooks.CauseBusy
+	}
+	s.cancel(end)
+}
+
+func (s *Session) sendDigits(i *webhooks.SendDigits) {
+	s.press(s.vars().Text(i.Digits), time.Duration(i.DurationMS)*time.Millisecond, time.Duration(i.GapMS)*time.Millisecond)
+}
+
+// press sends keys to the other side, as RFC 4733 where that was negotiated, else by SIP INFO.
+func (s *Session) press(keys string, duration, gap time.Duration) {
+	began := time.Now()
+	defer func() { s.counts(time.Since(began)) }()
+	s.leg.SendDigits(keys, duration, gap)
+	for {
+		woke, e := s.wait(nil)
+		switch {
+		case woke == wokeMedia && e.Kind == media.DigitsSent:
+			if errors.Is(e.Err, media.ErrNoDTMF) {
+				s.pressINFO(keys, duration, gap)
+			}
+			return
+		case woke == wokeDigit:
+			s.typeAhead(e.Digit)
+		case woke == wokeAction, woke == wokeEnd:
+			return
+		}
+	}
+}
+
+// pauses are the keys that only wait.
+var pauses = map[byte]time.Duration{'w': 500 * time.Millisecond, 'W': time.Second}
+
+func (s *Session) pressINFO(keys string, duration, gap time.Duration) {
+	for i := range len(keys) {
+		wait := duration + gap
+		if pause, ok := pauses[keys[i]]; ok {
+			wait = pause
+		} else {
+			if err := s.dialog.Info(s.ctx, "application/dtmf-relay", dtmf.FormatInfo(keys[i], duration)); err != nil {
+				s.log.Info("digits.refused", "error", err.Error())
+				return
+			}
+		}
+		if !sleep(s.ctx, wait) {
+			return
+		}
+	}
+}
