@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,9 @@ type Config struct {
 	SpoolDir string
 	// PublicURL is the REST API's base for links in requests (RecordingUrl); may be empty.
 	PublicURL string
+	// Blobs puts the segments of recordings to where the control plane points: the operator's own storage. Nil is a
+	// client with a time-out.
+	Blobs *http.Client
 	// Observe, when set, sees every event as it is numbered. It must not block.
 	Observe func(webhooks.Event)
 	// MaxCalls bounds the live legs; 0 is 10,000.
@@ -83,6 +87,9 @@ func New(cfg Config) (*Calls, error) {
 	if cfg.RTPTimeout == 0 {
 		cfg.RTPTimeout = media.DefaultTimeout
 	}
+	if cfg.Blobs == nil {
+		cfg.Blobs = &http.Client{Timeout: shipTime}
+	}
 	c := &Calls{
 		cfg:    cfg,
 		digest: sip.NewDigestServer(),
@@ -94,7 +101,7 @@ func New(cfg Config) (*Calls, error) {
 	if c.outbox, err = newOutbox(cfg); err != nil {
 		return nil, err
 	}
-	if c.ship, err = newShipper(cfg); err != nil {
+	if c.ship, err = newShipper(cfg, c.outbox.add); err != nil {
 		return nil, err
 	}
 	c.ship.outbox = c.outbox.add
