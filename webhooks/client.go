@@ -89,6 +89,10 @@ type Ask struct {
 	Form func(CallRequest) url.Values
 	Jar  http.CookieJar // one per call for Twilio's dialect; none when nil
 
+	// Body, when set, is posted as JSON instead of Request: a status callback, whose envelope is an Event. Request then
+	// only says whose it is: RequestID is the webhook-id.
+	Body any
+
 	// Trace, when set, is told each attempt when it is over, on the goroutine that asks.
 	Trace func(Attempt)
 }
@@ -423,7 +427,11 @@ func (q *question) message(now time.Time) (guard.Request, error) {
 	var form url.Values
 	switch {
 	case q.Form == nil:
-		body, err := json.Marshal(request)
+		var content any = request
+		if q.Body != nil {
+			content = q.Body
+		}
+		body, err := json.Marshal(content)
 		if err != nil {
 			return out, fmt.Errorf("encode the request: %w", err)
 		}

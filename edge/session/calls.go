@@ -67,6 +67,7 @@ type Calls struct {
 	stop     context.CancelCauseFunc
 	draining atomic.Bool
 	work     sync.WaitGroup // one for each session
+	telling  sync.WaitGroup // status callbacks on their way
 
 	mu   sync.Mutex // guards live and known
 	live map[webhooks.CallID]*Session
@@ -101,7 +102,7 @@ func New(cfg Config) (*Calls, error) {
 	if c.outbox, err = newOutbox(cfg); err != nil {
 		return nil, err
 	}
-	if c.ship, err = newShipper(cfg, c.outbox.add); err != nil {
+	if c.ship, err = newShipper(cfg); err != nil {
 		return nil, err
 	}
 	c.ship.outbox = c.outbox.add
@@ -135,6 +136,7 @@ func (c *Calls) Run(ctx context.Context) error {
 	done()
 	stopFlush()
 	background.Wait()
+	c.telling.Wait()
 	return nil
 }
 

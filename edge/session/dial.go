@@ -276,7 +276,7 @@ func (s *Session) answeredAt() *time.Time {
 }
 
 func (d *dialing) startRecording() {
-	p, err := d.s.startRecording(media.RecordConfig{Channels: 2})
+	p, err := d.s.startRecording(media.RecordConfig{Channels: 2}, "")
 	if err == nil {
 		d.record = p
 	}

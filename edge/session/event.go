@@ -27,9 +27,18 @@ func (s *Session) emitLocked(kind webhooks.EventType, data webhooks.EventData) {
 	}
 	s.fold(e)
 	s.calls.outbox.add(e)
+	s.tellStatus(e, s.recordingStatus(data.RecordingID, kind))
 	if s.calls.cfg.Observe != nil {
 		s.calls.cfg.Observe(e)
 	}
+}
+
+// recordingStatus is the status_url of the record instruction that an event is about.
+func (s *Session) recordingStatus(id webhooks.RecordingID, kind webhooks.EventType) string {
+	if kind != webhooks.EventRecordingCompleted && kind != webhooks.EventRecordingFailed {
+		return ""
+	}
+	return s.statusOf[id]
 }
 
 // fold keeps the times of the record; the caller holds mu.

@@ -22,6 +22,11 @@ type negotiation struct {
 	answer []byte      // what the 200 and an early 183 carry
 	active sdp.Negotiated
 	set    bool // active holds
+
+	// audible: we send, because the call is answered, has early media, or is ours. Before that a caller's phone would
+	// take our silence for early media and stop ringing in its owner's ear.
+	audible  bool
+	answered bool // a peer that sends nothing any more has gone; one that only rings has not
 }
 
 // offered makes the leg of an incoming call and reads its offer.
@@ -72,13 +77,26 @@ func (s *Session) agree(n sdp.Negotiated, peer netip.Addr) error {
 		Remote: remote, RemoteRTCP: s.reachable(n.RTCP, peer), RTCPMux: n.RTCPMux,
 		Codec: n.Codec, PayloadType: n.PayloadType,
 		DTMF: n.DTMF, DTMFPayloadType: n.DTMFPayloadType,
-		Send:    n.Direction.Sends() && remote.IsValid(),
+		Send:    s.sdp.audible && n.Direction.Sends() && remote.IsValid(),
 		Receive: n.Direction.Receives(),
 	}
-	if p.Receive {
+	if p.Receive && s.sdp.answered {
 		p.Timeout = s.calls.cfg.RTPTimeout
 	}
 	return s.leg.Set(p)
+}
+
+// open lets our audio through, as early media or because we answer.
+func (s *Session) open(answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sdp.audible, s.sdp.answered = true, answered
+	if !s.sdp.set {
+		return // an offer of ours is still to be answered
+	}
+	if err := s.agree(s.sdp.active, s.dialog.RemoteAddr().Addr()); err != nil {
+		s.cancel(mediaEnd(err))
+	}
 }
 
 // reachable is where to send audio first. An address that the signalling has no business naming (a phone's private
@@ -123,6 +141,7 @@ func (s *Session) answer(headers map[string]string) bool {
 	s.mu.Unlock()
 	s.emit(webhooks.EventCallAnswered, webhooks.EventData{})
 	s.touch()
+	s.open(true)
 	if late {
 		return s.answerLate(body, headers)
 	}
@@ -164,6 +183,7 @@ func (s *Session) early() bool {
 	if err := s.dialog.Provisional(183, body); err != nil {
 		return s.ctx.Err() == nil && s.answered()
 	}
+	s.open(false)
 	s.emit(webhooks.EventCallRinging, webhooks.EventData{EarlyMedia: true})
 	return true
 }

@@ -49,7 +49,7 @@ func (s *Session) originate(o control.Originate) {
 	}
 	s.limit(o.TimeLimit)
 	if o.Record {
-		if _, err := s.startRecording(recordWholeCall); err != nil {
+		if _, err := s.startRecording(recordWholeCall, ""); err != nil {
 			s.log.Warn("recording.not_started", "error", err.Error())
 		}
 	}

@@ -170,6 +170,7 @@ func (s *Session) offer(peer netip.Addr, p placing) ([]byte, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sdp.audible = true
 	return sdp.Offer(s.sdp.local), nil
 }
 
@@ -236,6 +237,7 @@ func (s *Session) accept(body []byte, peer netip.Addr) error {
 func (s *Session) connected(d *sip.Dialog) bool {
 	s.follow(d)
 	s.mu.Lock()
+	s.sdp.answered = true
 	err := s.accept(d.Body(), d.RemoteAddr().Addr())
 	s.mu.Unlock()
 	s.emit(webhooks.EventCallAnswered, webhooks.EventData{})

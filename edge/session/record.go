@@ -25,7 +25,7 @@ func (s *Session) record(i *webhooks.Record) *webhooks.Trigger {
 	}
 	p, err := s.startRecording(media.RecordConfig{
 		Channels: i.Channels, MaxLength: i.MaxLength.Duration(), Silence: i.Silence.Duration(), Trim: i.Trim,
-	})
+	}, s.vars().URL(i.StatusURL))
 	if err != nil {
 		return s.failed(err)
 	}
@@ -94,12 +94,18 @@ func (s *Session) awaitRecord(id media.RecordID) {
 	}
 }
 
-// startRecording opens a spool and has the leg record into it.
-func (s *Session) startRecording(cfg media.RecordConfig) (*spool, error) {
+// startRecording opens a spool and has the leg record into it. status is told when it is done; "" for nobody.
+func (s *Session) startRecording(cfg media.RecordConfig, status string) (*spool, error) {
+	id := webhooks.NewRecordingID()
 	s.mu.Lock()
 	codec := s.sdp.active.Codec.Name()
+	if status != "" {
+		if s.statusOf == nil {
+			s.statusOf = map[webhooks.RecordingID]string{}
+		}
+		s.statusOf[id] = status
+	}
 	s.mu.Unlock()
-	id := webhooks.NewRecordingID()
 	p, err := openSpool(s.calls.cfg.SpoolDir, spoolNote{
 		Owner:       control.Owner{EdgeID: s.calls.cfg.EdgeID, BootID: s.calls.cfg.BootID, Epoch: 1, AccountID: s.account, CallID: s.id},
 		RecordingID: id, Codec: codec, Channels: cfg.Channels,

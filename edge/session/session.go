@@ -72,12 +72,16 @@ type Session struct {
 	left     chan struct{}   // of a dialled leg: closed when it leaves its dial
 	detach   func() bool     // of a dialled leg: its end no longer follows from that of the dial
 
+	status statusQueue
+
 	mu   sync.Mutex // guards what follows: handlers of the SIP side need it too
 	tag  int        // the etag as a number
 	seq  int64      // of the last event
 	over bool       // call.ended was emitted: later events are numbered by the control plane
 	cdr  webhooks.CDR
 	held bool
+	// statusOf holds the status_url of each recording that has one.
+	statusOf map[webhooks.RecordingID]string
 }
 
 // digitSource is how a leg's keys reach us. The first key decides, so that a phone that reports each press twice,

@@ -42,11 +42,10 @@ const (
 )
 
 // newShipper finds the recordings that a process before this one left in the spool.
-func newShipper(cfg Config, publish func(webhooks.Event)) (*shipper, error) {
+func newShipper(cfg Config) (*shipper, error) {
 	sh := &shipper{
 		control: cfg.Control, log: cfg.Logger, dir: cfg.SpoolDir,
 		http:   cfg.Blobs,
-		outbox: publish,
 		wake:   make(chan struct{}, 1),
 		spools: map[webhooks.RecordingID]*spool{},
 	}

@@ -1,0 +1,107 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"sync"
+
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/webhooks"
+	"github.com/hookswitch/hookswitch/webhooks/twiml"
+)
+
+// statusQueue tells status URLs of a call's events: one after the other, apart from the call, which never waits for
+// it and never changes for what is answered. It is the light-weight way to follow a call; what must not be lost is
+// read from the control plane's feed.
+type statusQueue struct {
+	mu      sync.Mutex // guards what follows
+	pending []statusCall
+	busy    bool
+	count   int // sequence of Twilio's callbacks
+}
+
+type statusCall struct {
+	url   string
+	event webhooks.Event
+}
+
+// maxStatus bounds what waits for a slow receiver; what comes beyond is dropped and logged.
+const maxStatus = 256
+
+// tellStatus queues an event for the URLs that want it: the application's, and that of a recording.
+func (s *Session) tellStatus(e webhooks.Event, recording string) {
+	if s.app.StatusURL != "" && (s.app.Format != control.FormatTwiML || e.Type == webhooks.EventCallEnded) {
+		s.status.push(s, statusCall{s.app.StatusURL, e})
+	}
+	if recording != "" {
+		s.status.push(s, statusCall{recording, e})
+	}
+}
+
+func (q *statusQueue) push(s *Session, c statusCall) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.pending) >= maxStatus {
+		s.log.Warn("status.dropped", "event", c.event.Type)
+		return
+	}
+	q.pending = append(q.pending, c)
+	if q.busy {
+		return
+	}
+	q.busy = true
+	s.calls.telling.Go(func() { q.drain(s) })
+}
+
+func (q *statusQueue) drain(s *Session) {
+	for {
+		q.mu.Lock()
+		if len(q.pending) == 0 {
+			q.busy = false
+			q.mu.Unlock()
+			return
+		}
+		next := q.pending[0]
+		q.pending = q.pending[1:]
+		q.count++
+		count := q.count
+		q.mu.Unlock()
+		s.tellOne(next, count)
+	}
+}
+
+// tellOne sends one event, with as many attempts as the contract allows.
+func (s *Session) tellOne(c statusCall, sequence int) {
+	retries := webhooks.MaxRetries
+	ask := webhooks.Ask{
+		URL: s.absolute(c.url), Secrets: s.app.Secrets, Body: c.event, Trace: s.traced,
+		Limits:  webhooks.Limits{Retries: &retries},
+		Request: webhooks.CallRequest{RequestID: webhooks.RequestID(c.event.ID), AccountID: s.account, CallID: s.id},
+	}
+	if s.app.Format == control.FormatTwiML {
+		s.mu.Lock()
+		call := s.call
+		s.mu.Unlock()
+		form, ok := twiml.StatusParams(call, c.event, sequence-1, twiml.Options{APIBase: s.calls.cfg.PublicURL})
+		if !ok {
+			return
+		}
+		ask.Body, ask.Form = nil, func(webhooks.CallRequest) url.Values { return form }
+	}
+	_, err := s.calls.cfg.Webhook.Ask(context.WithoutCancel(s.ctx), ask)
+	var rejected *webhooks.RejectedError
+	if err != nil && !errors.As(err, &rejected) { // what it answers is nobody's concern
+		s.log.Warn("status.undelivered", "event", c.event.Type, "error", err.Error())
+	}
+}
+
+// absolute resolves a status URL against the application's own: by the time it is told, the program that named it
+// has gone on.
+func (s *Session) absolute(ref string) string {
+	abs, err := webhooks.Resolve(s.app.VoiceURL, ref)
+	if err != nil {
+		return ref
+	}
+	return abs
+}
