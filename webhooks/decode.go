@@ -176,7 +176,8 @@ func (d *decoder) object(at string, value any, out reflect.Value, depth int) *Pr
 	fields := fieldsOf(out.Type())
 	_, isInstruction := out.Addr().Interface().(Instruction)
 	for _, key := range slices.Sorted(maps.Keys(object)) {
-		if _, known := fields[key]; !known && !strings.HasPrefix(key, "x_") && !(isInstruction && key == "verb") {
+		_, known := fields[key]
+		if free := strings.HasPrefix(key, "x_") || (isInstruction && key == "verb"); !known && !free {
 			return &ProgramError{at + "/" + escapePointer(key), "unknown attribute; it has " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ")}
 		}
 	}

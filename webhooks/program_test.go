@@ -47,7 +47,7 @@ func TestParseProgramRefusesWithAPointerAndASentence(t *testing.T) {
 		{`[1]`, "/0", "object"},
 		{`[{}]`, "/0/verb", "missing"},
 		{`[{"verb":"sing"}]`, "/0/verb", "not a verb"},
-		{`[{"verb":"pause","lenght":2}]`, "/0/lenght", "unknown attribute"},
+		{`[{"verb":"pause","duration":2}]`, "/0/duration", "unknown attribute"},
 		{`[{"verb":"pause","length":"2"}]`, "/0/length", "number"},
 		{`[{"verb":"pause"},{"verb":"gather"},{"verb":"gather","timeout":1000}]`, "/2/timeout", "0–600 seconds"},
 		{`[{"verb":"gather","num_digits":1.5}]`, "/0/num_digits", "whole number"},

@@ -55,7 +55,7 @@ func (v Vars) lookup(path string) string {
 	var value any
 	switch root {
 	case "data":
-		value = map[string]any(v.Data)
+		value = v.Data
 	case "state":
 		value = asJSON(v.State)
 	case "trigger":

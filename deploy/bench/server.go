@@ -37,8 +37,8 @@ type server struct {
 }
 
 // freePort finds a port that is free for UDP and TCP at this moment.
-func freePort() (int, error) {
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	tcp, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
@@ -46,8 +46,8 @@ func freePort() (int, error) {
 }
 
 func startServer(ctx context.Context, binary string) (*server, error) {
-	httpPort, err1 := freePort()
-	sipPort, err2 := freePort()
+	httpPort, err1 := freePort(ctx)
+	sipPort, err2 := freePort(ctx)
 	dir, err3 := os.MkdirTemp("", "hookswitch-bench-")
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
@@ -103,14 +103,18 @@ func (s *server) readKey() error {
 
 func (s *server) stop() {
 	if s.hooks != nil {
-		s.hooks.Close()
+		if err := s.hooks.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: the webhook's end:", err)
+		}
 	}
 	if s.cmd.Process.Signal(syscall.SIGTERM) == nil {
 		if err := s.cmd.Wait(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: the server's end:", err)
 		}
 	}
-	os.RemoveAll(s.dir)
+	if err := os.RemoveAll(s.dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
 }
 
 // usage is what the server has used: CPU in all, memory now.
@@ -137,7 +141,7 @@ func (s *server) usage() usage {
 
 // prepare makes what the calls need: the prompt as media, a trunk for our address, a number, a webhook.
 func (s *server) prepare(ctx context.Context, agent string) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -151,7 +155,11 @@ func (s *server) prepare(ctx context.Context, agent string) error {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, program)
 	})}
-	go s.hooks.Serve(listener) // ends with stop
+	go func() { // ends with stop
+		if err := s.hooks.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintln(os.Stderr, "bench: the webhook:", err)
+		}
+	}()
 	var app struct{ ID string }
 	if err := s.post(ctx, "/v1/applications", map[string]any{"name": "bench", "voice_url": "http://" + listener.Addr().String() + "/"}, &app); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -124,7 +125,11 @@ func (a *agent) end(c *call) {
 // run reads until ctx ends.
 func (a *agent) run(ctx context.Context, done *sync.WaitGroup) {
 	defer done.Done()
-	context.AfterFunc(ctx, func() { a.conn.Close() })
+	context.AfterFunc(ctx, func() {
+		if err := a.conn.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
+	})
 	buf := make([]byte, 65536)
 	for {
 		n, _, err := a.conn.ReadFromUDP(buf)

@@ -219,7 +219,10 @@ func Print(settings any, out io.Writer) error {
 		}
 		doc.Content = append(doc.Content, &key, &value)
 	}
-	enc := yaml.NewEncoder(out)
-	defer enc.Close()
-	return enc.Encode(&doc)
+	text, err := yaml.Marshal(&doc)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
 }

@@ -16,14 +16,12 @@ import (
 // dialog's goroutine.
 type negotiation struct {
 	local  sdp.Local
-	offer  sdp.Session // theirs, unanswered, when pending
-	asked  bool        // theirs is pending
-	late   bool        // the INVITE had no offer: ours goes into the 200
-	answer []byte      // what the 200 and an early 183 carry
+	late   bool   // the INVITE had no offer: ours goes into the 200
+	answer []byte // what the 200 and an early 183 carry
 	active sdp.Negotiated
 	set    bool // active holds
 
-	// audible: we send, because the call is answered, has early media, or is ours. Before that a caller's phone would
+	// audible: audio flows, because the call is answered, has early media, or is ours. Before that a caller's phone would
 	// take our silence for early media and stop ringing in its owner's ear.
 	audible  bool
 	answered bool // a peer that sends nothing any more has gone; one that only rings has not
@@ -78,7 +76,7 @@ func (s *Session) agree(n sdp.Negotiated, peer netip.Addr) error {
 		Codec: n.Codec, PayloadType: n.PayloadType,
 		DTMF: n.DTMF, DTMFPayloadType: n.DTMFPayloadType,
 		Send:    s.sdp.audible && n.Direction.Sends() && remote.IsValid(),
-		Receive: n.Direction.Receives(),
+		Receive: s.sdp.audible && n.Direction.Receives(),
 	}
 	if p.Receive && s.sdp.answered {
 		p.Timeout = s.calls.cfg.RTPTimeout
