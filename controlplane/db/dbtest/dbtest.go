@@ -1,0 +1,198 @@
+// Package dbtest runs a test on both databases: SQLite in a temporary file, and a real PostgreSQL that is started
+// as a child process once per test binary. What is tested is left to the test.
+package dbtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hookswitch/hookswitch/controlplane/db"
+)
+
+// Each runs fn as two subtests, "sqlite" and "postgres", each on a fresh database with every migration applied. A
+// PostgreSQL that is not installed fails the test.
+func Each(t *testing.T, fn func(t *testing.T, d *db.DB)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { fn(t, Open(t, SQLiteURL(t))) })
+	t.Run("postgres", func(t *testing.T) { fn(t, Open(t, PostgresURL(t))) })
+}
+
+// Open opens a database and closes it when the test ends.
+func Open(t *testing.T, location string) *db.DB {
+	t.Helper()
+	d, err := db.Open(t.Context(), location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// SQLiteURL is the URL of a fresh SQLite database.
+func SQLiteURL(t *testing.T) string {
+	t.Helper()
+	return "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+}
+
+// PostgresURL is the URL of a fresh, empty PostgreSQL database, dropped when the test ends.
+func PostgresURL(t *testing.T) string {
+	t.Helper()
+	running, err := server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := running.folder
+	name := strings.ToLower(db.NewID("test"))
+	admin(t, folder, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
+	t.Cleanup(func() { admin(t, folder, "DROP DATABASE "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)") })
+	return address(folder, name)
+}
+
+func address(folder, name string) string {
+	return "postgres://postgres@/" + name + "?host=" + url.QueryEscape(folder)
+}
+
+func admin(t *testing.T, folder, statement string) {
+	t.Helper()
+	// Clean-ups run after the test's own context ended.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	c, err := pgx.Connect(ctx, address(folder, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(ctx, statement); err != nil {
+		t.Errorf("%s: %v", statement, err)
+	}
+	if err := c.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// server starts the PostgreSQL of this test binary.
+var server = sync.OnceValues(start)
+
+// child is a server that lives as long as its standard input is open: it goes away whichever way the test binary
+// ends.
+type child struct {
+	folder string    // of its socket
+	alive  io.Closer // kept, because the garbage collector closes files
+}
+
+// serve runs PostgreSQL until standard input ends, which it does with the test binary, and removes its folder.
+const serve = `"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c full_page_writes=off \
+  -c synchronous_commit=off -c shared_buffers=32MB -c max_connections=200 & pid=$!
+read -r never
+kill -INT $pid
+wait $pid
+rm -rf "$2"`
+
+func start() (running child, err error) {
+	programs, err := find()
+	if err != nil {
+		return running, err
+	}
+	// PostgreSQL refuses to run as root.
+	attributes, owner, err := account()
+	if err != nil {
+		return running, err
+	}
+	// Not below t.TempDir: a socket's path may have 107 bytes.
+	if running.folder, err = os.MkdirTemp("", "pg"); err != nil {
+		return running, err
+	}
+	folder := running.folder
+	if err := os.Chown(folder, owner, -1); err != nil {
+		return running, err
+	}
+	initdb := exec.CommandContext(context.Background(), filepath.Join(programs, "initdb"), "-D", filepath.Join(folder, "data"), "-U", "postgres",
+		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	initdb.SysProcAttr, initdb.Dir = attributes, folder
+	if text, err := initdb.CombinedOutput(); err != nil {
+		return running, fmt.Errorf("initdb: %w\n%s", err, text)
+	}
+	log, err := os.OpenFile(filepath.Join(folder, "log"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return running, err
+	}
+	postgres := exec.CommandContext(context.Background(), "/bin/sh", "-c", serve, "sh", programs, folder)
+	postgres.SysProcAttr, postgres.Dir, postgres.Stdout, postgres.Stderr = attributes, folder, log, log
+	if running.alive, err = postgres.StdinPipe(); err != nil {
+		return running, err
+	}
+	if err := postgres.Start(); err != nil {
+		return running, err
+	}
+	return running, errors.Join(log.Close(), ready(folder))
+}
+
+// ready waits until the server answers.
+func ready(folder string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	for {
+		c, err := pgx.Connect(ctx, address(folder, "postgres"))
+		if err == nil {
+			return c.Close(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(filepath.Join(folder, "log"))
+			return fmt.Errorf("PostgreSQL did not start: %w\n%s", err, log)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// find gives the folder of the newest PostgreSQL's programs.
+func find() (string, error) {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", errors.New("PostgreSQL is missing: install the Debian package postgresql-15 (apt-get install postgresql-15)")
+	}
+	slices.Sort(found)
+	return filepath.Dir(found[len(found)-1]), nil
+}
+
+// account gives the user that the server runs as: postgres when we are root, else ourselves.
+func account() (*syscall.SysProcAttr, int, error) {
+	if os.Geteuid() != 0 {
+		return nil, os.Geteuid(), nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, 0, fmt.Errorf("PostgreSQL's user is missing: install the Debian package postgresql-15: %w", err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, 0, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, int(uid), nil
+}
