@@ -35,7 +35,7 @@ func TestBridgedLegsHearEachOther(t *testing.T) {
 				heard(bob, fromAlice, codecs[0])
 				heard(alice, fromBob[:8000], codecs[1])
 				for i, q := range bob.audio()[1:] {
-					if before := bob.audio()[i]; q.sequence != before.sequence+1 || q.timestamp != before.timestamp+160 {
+					if before := bob.audio()[i]; q.SequenceNumber != before.SequenceNumber+1 || q.Timestamp != before.Timestamp+160 {
 						t.Errorf("packet %d does not follow on the one before", i+1)
 					}
 				}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtp"
+
 	"github.com/hookswitch/hookswitch/edge/media/codec"
 	"github.com/hookswitch/hookswitch/edge/media/dtmf"
 )
@@ -20,7 +22,7 @@ func (p *phone) press(key byte, n int, ends int) {
 			payload[1] |= 0x80
 		}
 		binary.BigEndian.PutUint16(payload[2:], uint16(i*160))
-		h := rtpHeader{payloadType: keysPT, marker: i == 1 && !end, sequence: p.seq, timestamp: start, ssrc: p.ssrc}
+		h := rtp.Header{PayloadType: keysPT, Marker: i == 1 && !end, SequenceNumber: p.seq, Timestamp: start, SSRC: p.ssrc}
 		p.seq++
 		p.send(p.addr, h, payload)
 	}
@@ -97,9 +99,9 @@ func TestSendDigits(t *testing.T) {
 		var receiver dtmf.Receiver
 		var keys string
 		for _, q := range p.keys() {
-			if key, ok := receiver.Packet(q.payload, q.timestamp, q.marker); ok {
+			if key, ok := receiver.Packet(q.payload, q.Timestamp, q.Marker); ok {
 				keys += string(key)
-				if !q.marker {
+				if !q.Marker {
 					t.Error("a key begins without the marker")
 				}
 			}
@@ -112,8 +114,8 @@ func TestSendDigits(t *testing.T) {
 		}
 		// One packet per frame throughout, one sequence, and the prompt waits.
 		for i, q := range p.received[1:] {
-			if before := p.received[i]; q.sequence != before.sequence+1 || q.at.Sub(before.at) != Frame {
-				t.Errorf("packet %d: %+v does not follow on %+v", i+1, q.rtpHeader, before.rtpHeader)
+			if before := p.received[i]; q.SequenceNumber != before.SequenceNumber+1 || q.at.Sub(before.at) != Frame {
+				t.Errorf("packet %d: %+v does not follow on %+v", i+1, q.Header, before.Header)
 			}
 		}
 		heard := p.heard()
@@ -194,7 +196,7 @@ func TestBridgePassesKeysOn(t *testing.T) {
 		var keys string
 		var held []uint32
 		for _, q := range bob.keys() {
-			if key, ok := receiver.Packet(q.payload, q.timestamp, q.marker); ok {
+			if key, ok := receiver.Packet(q.payload, q.Timestamp, q.Marker); ok {
 				keys += string(key)
 			}
 			if _, n, over := receiver.Ended(); over {
@@ -208,8 +210,8 @@ func TestBridgePassesKeysOn(t *testing.T) {
 			t.Errorf("keys are held for %v samples", held)
 		}
 		for i, q := range bob.received[1:] {
-			if before := bob.received[i]; q.sequence != before.sequence+1 || q.at.Sub(before.at) != Frame {
-				t.Errorf("packet %d: %+v does not follow on %+v", i+1, q.rtpHeader, before.rtpHeader)
+			if before := bob.received[i]; q.SequenceNumber != before.SequenceNumber+1 || q.at.Sub(before.at) != Frame {
+				t.Errorf("packet %d: %+v does not follow on %+v", i+1, q.Header, before.Header)
 			}
 		}
 	})
@@ -229,7 +231,7 @@ func TestHeldKeyIsReleasedWhenTheBridgeEnds(t *testing.T) {
 		if len(keys) < 3 || keys[len(keys)-1].payload[1]&0x80 == 0 {
 			t.Errorf("%d packets, the last without end bit", len(keys))
 		}
-		if last := bob.received[len(bob.received)-1]; last.payloadType != bob.pt {
+		if last := bob.received[len(bob.received)-1]; last.PayloadType != bob.pt {
 			t.Error("audio does not come back")
 		}
 	})

@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pion/rtp"
 
 	"github.com/hookswitch/hookswitch/edge/media/codec"
 )
@@ -213,18 +216,19 @@ func BenchmarkTick(b *testing.B) {
 // talker is a PacketPort at whose other end somebody always talks, and that allocates nothing.
 type talker struct {
 	packet [rtpHeaderSize + samplesPerFrame]byte
-	header rtpHeader
+	talks  bool
 	asked  bool
 }
 
 func (p *talker) Recv(buf []byte) (int, netip.AddrPort, bool) {
-	if p.asked = !p.asked; !p.asked || p.header.ssrc == 0 {
+	if p.asked = !p.asked; !p.asked || !p.talks {
 		return 0, netip.AddrPort{}, false
 	}
-	p.header.put(p.packet[:])
-	p.header.sequence++
-	p.header.timestamp += uint32(samplesPerFrame)
-	return copy(buf, p.packet[:]), busyRemote, true
+	n := copy(buf, p.packet[:])
+	sequence, stamp := p.packet[2:4], p.packet[4:8]
+	binary.BigEndian.PutUint16(sequence, binary.BigEndian.Uint16(sequence)+1)
+	binary.BigEndian.PutUint32(stamp, binary.BigEndian.Uint32(stamp)+uint32(samplesPerFrame))
+	return n, busyRemote, true
 }
 
 func (p *talker) Send([]byte, netip.AddrPort) error { return nil }
@@ -243,7 +247,10 @@ func busyEngine(tb testing.TB, legs int) (*Engine, time.Time) {
 	open := func(port int) (PacketPort, error) {
 		p := &talker{}
 		if port%2 == 0 {
-			p.header = rtpHeader{ssrc: uint32(port)}
+			p.talks = true
+			if _, err := (rtp.Header{Version: 2, SSRC: uint32(port)}).MarshalTo(p.packet[:]); err != nil {
+				return nil, err
+			}
 			copy(p.packet[rtpHeaderSize:], voice(samplesPerFrame))
 		}
 		return p, nil

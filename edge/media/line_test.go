@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pion/rtp"
+
 	"go.uber.org/goleak"
 
 	"github.com/hookswitch/hookswitch/edge/media/codec"
@@ -70,7 +72,7 @@ func (p *memoryPort) Close() error {
 
 // packet is what a phone received: RTP, or RTCP with a zero header.
 type packet struct {
-	rtpHeader
+	rtp.Header
 	payload []byte
 	raw     []byte
 	at      time.Time
@@ -81,11 +83,11 @@ func packetOf(t *testing.T, b []byte, at time.Time) packet {
 	if isRTCP(b) {
 		return packet{raw: b, at: at}
 	}
-	h, payload, ok := parseRTP(b)
-	if !ok {
-		t.Fatalf("the engine sent % x, which is not RTP", b)
+	var p rtp.Packet
+	if err := p.Unmarshal(b); err != nil || p.Version != 2 || p.Padding || p.Extension || len(p.CSRC) != 0 {
+		t.Fatalf("the engine sent % x, which is not plain RTP: %v", b, err)
 	}
-	return packet{rtpHeader: h, payload: payload, raw: b, at: at}
+	return packet{Header: p.Header, payload: p.Payload, raw: b, at: at}
 }
 
 // virtual runs a test on a line, in virtual time, and ends it by closing every leg.
@@ -217,10 +219,14 @@ func (p *phone) params() Params {
 }
 
 // send puts one packet on its way to the leg.
-func (p *phone) send(from netip.AddrPort, h rtpHeader, payload []byte) {
-	b := make([]byte, rtpHeaderSize, rtpHeaderSize+len(payload))
-	h.put(b)
-	p.line.deliver(p.leg.Port(), from, append(b, payload...))
+func (p *phone) send(from netip.AddrPort, h rtp.Header, payload []byte) {
+	p.line.Helper()
+	h.Version = 2
+	b, err := (&rtp.Packet{Header: h, Payload: payload}).Marshal()
+	if err != nil {
+		p.line.Fatal(err)
+	}
+	p.line.deliver(p.leg.Port(), from, b)
 }
 
 func (l *line) deliver(port uint16, from netip.AddrPort, b []byte) {
@@ -230,8 +236,8 @@ func (l *line) deliver(port uint16, from netip.AddrPort, b []byte) {
 }
 
 // header is the next audio packet's, for as many octets.
-func (p *phone) header(octets int) rtpHeader {
-	h := rtpHeader{payloadType: p.pt, sequence: p.seq, timestamp: p.stamp, ssrc: p.ssrc}
+func (p *phone) header(octets int) rtp.Header {
+	h := rtp.Header{PayloadType: p.pt, SequenceNumber: p.seq, Timestamp: p.stamp, SSRC: p.ssrc}
 	p.seq++
 	p.stamp += uint32(octets)
 	return h
@@ -256,7 +262,7 @@ func (p *phone) talk(audio []byte) {
 // audio is the RTP audio received so far; keys are the telephone-event packets.
 func (p *phone) audio() (packets []packet) {
 	for _, q := range p.received {
-		if q.raw != nil && !isRTCP(q.raw) && q.payloadType == p.pt {
+		if q.raw != nil && !isRTCP(q.raw) && q.PayloadType == p.pt {
 			packets = append(packets, q)
 		}
 	}
@@ -265,7 +271,7 @@ func (p *phone) audio() (packets []packet) {
 
 func (p *phone) keys() (packets []packet) {
 	for _, q := range p.received {
-		if !isRTCP(q.raw) && q.payloadType == keysPT {
+		if !isRTCP(q.raw) && q.PayloadType == keysPT {
 			packets = append(packets, q)
 		}
 	}

@@ -3,6 +3,8 @@ package media
 import (
 	"net/netip"
 	"time"
+
+	"github.com/pion/rtp"
 )
 
 // latch remembers where a peer's packets come from.
@@ -69,13 +71,14 @@ func (l *leg) hear(b []byte, from netip.AddrPort, now time.Time) {
 		l.stats.Stranger++
 		return
 	}
-	h, payload, ok := parseRTP(b)
+	h := &l.shard.header
+	payload, ok := parseRTP(h, b)
 	if !ok {
 		l.stats.Malformed++
 		return
 	}
-	isDTMF := l.params.DTMF && h.payloadType == l.params.DTMFPayloadType
-	if !isDTMF && h.payloadType != l.params.PayloadType {
+	isDTMF := l.params.DTMF && h.PayloadType == l.params.DTMFPayloadType
+	if !isDTMF && h.PayloadType != l.params.PayloadType {
 		l.stats.UnknownPT++
 		return
 	}
@@ -98,8 +101,8 @@ func (l *leg) hear(b []byte, from netip.AddrPort, now time.Time) {
 		l.hearKey(payload, h, now)
 		return
 	}
-	l.source.arrive(h.timestamp, l.arrival(now))
-	switch l.jitter.put(h.timestamp, payload, place == newest, h.marker) {
+	l.source.arrive(h.Timestamp, l.arrival(now))
+	switch l.jitter.put(h.Timestamp, payload, place == newest, h.Marker) {
 	case late, outside:
 		l.stats.Late++
 	case jumped:
@@ -108,18 +111,18 @@ func (l *leg) hear(b []byte, from netip.AddrPort, now time.Time) {
 }
 
 // place counts a packet in its stream; ok is false when it is to be dropped.
-func (l *leg) place(h rtpHeader) (place order, ok bool) {
-	if !l.source.known || l.source.ssrc != h.ssrc {
+func (l *leg) place(h *rtp.Header) (place order, ok bool) {
+	if !l.source.known || l.source.ssrc != h.SSRC {
 		if l.source.known {
 			l.stats.Resets++
 			l.lostBefore += l.source.lost()
 			l.jitter.reset()
 			l.keys.Reset()
 		}
-		l.source.begin(h.ssrc, h.sequence)
+		l.source.begin(h.SSRC, h.SequenceNumber)
 		return newest, true
 	}
-	switch place = l.source.count(h.sequence); place {
+	switch place = l.source.count(h.SequenceNumber); place {
 	case duplicate:
 		l.stats.Duplicate++
 		return place, false
@@ -131,7 +134,7 @@ func (l *leg) place(h rtpHeader) (place order, ok bool) {
 	case restarted:
 		l.stats.Resets++
 		l.lostBefore += l.source.lost()
-		l.source.beginSequence(h.sequence)
+		l.source.beginSequence(h.SequenceNumber)
 		l.jitter.reset()
 		place = newest
 	}
@@ -149,8 +152,8 @@ func (l *leg) arrival(now time.Time) time.Time {
 }
 
 // hearKey takes a telephone-event packet.
-func (l *leg) hearKey(payload []byte, h rtpHeader, now time.Time) {
-	digit, pressed := l.keys.Packet(payload, h.timestamp, h.marker)
+func (l *leg) hearKey(payload []byte, h *rtp.Header, now time.Time) {
+	digit, pressed := l.keys.Packet(payload, h.Timestamp, h.Marker)
 	if pressed && l.keys.Down() {
 		l.releaseKey(now) // of the key before, whose own end was lost
 	}
@@ -192,7 +195,7 @@ func (l *leg) hearReport(b []byte, from netip.AddrPort, now time.Time) {
 		l.stats.Stranger++
 		return
 	}
-	h, ok := parseRTCP(b, l.ssrc)
+	h, ok := parseRTCP(b, l.ssrc, &l.shard.blocks)
 	if !ok {
 		l.stats.Malformed++
 		return
@@ -202,9 +205,9 @@ func (l *leg) hearReport(b []byte, from netip.AddrPort, now time.Time) {
 		l.source.senderReport, l.source.senderReportAt = h.senderNTP, now
 	}
 	if h.about {
-		l.stats.RemoteLost = uint64(max(0, h.block.lost))
-		l.stats.RemoteLoss = float64(h.block.fraction) / 256
-		if rtt := h.block.roundTrip(now); rtt > 0 {
+		l.stats.RemoteLost = uint64(max(0, h.lost()))
+		l.stats.RemoteLoss = float64(h.block.FractionLost) / 256
+		if rtt := h.roundTrip(now); rtt > 0 {
 			l.stats.RTT = rtt
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtp"
+
 	"github.com/hookswitch/hookswitch/edge/media/codec"
 )
 
@@ -17,12 +19,12 @@ func TestStrangersAreNotHeard(t *testing.T) {
 		audio := voice(1600)
 		for i := range 10 {
 			p.say(audio[i*160 : (i+1)*160])
-			p.send(stranger, rtpHeader{sequence: uint16(i), ssrc: 6, timestamp: uint32(i * 160)}, voice(161)[:160])
-			p.send(netip.AddrPortFrom(p.addr.Addr(), 5), rtpHeader{sequence: uint16(i), ssrc: 7}, voice(162)[:160])
+			p.send(stranger, rtp.Header{SequenceNumber: uint16(i), SSRC: 6, Timestamp: uint32(i * 160)}, voice(161)[:160])
+			p.send(netip.AddrPortFrom(p.addr.Addr(), 5), rtp.Header{SequenceNumber: uint16(i), SSRC: 7}, voice(162)[:160])
 			l.frames(1)
 		}
 		l.pass(5 * time.Second) // the peer pauses: still nobody else gets in
-		p.send(stranger, rtpHeader{sequence: 1, ssrc: 6}, voice(160))
+		p.send(stranger, rtp.Header{SequenceNumber: 1, SSRC: 6}, voice(160))
 		l.frames(1)
 		l.recordDone(leg, id)
 		l.mustContain(written.read(), audio, "the recording")
@@ -42,9 +44,9 @@ func TestAudioGoesWhereItComesFrom(t *testing.T) {
 		nat := netip.MustParseAddrPort("198.51.100.7:9999")
 		behind := &phone{line: l, addr: nat}
 		l.peers[nat] = behind
-		p.send(nat, rtpHeader{payloadType: 96, sequence: 1, ssrc: 5}, voice(160)) // not negotiated: decides nothing
+		p.send(nat, rtp.Header{PayloadType: 96, SequenceNumber: 1, SSRC: 5}, voice(160)) // not negotiated: decides nothing
 		l.frames(1)
-		p.send(nat, rtpHeader{sequence: 2, ssrc: 5}, voice(160))
+		p.send(nat, rtp.Header{SequenceNumber: 2, SSRC: 5}, voice(160))
 		l.frames(1)
 		if len(p.audio()) != 2 || len(behind.received) != 1 {
 			t.Errorf("%d packets to the SDP's address, %d to the source", len(p.audio()), len(behind.received))
@@ -58,7 +60,7 @@ func TestAudioGoesWhereItComesFrom(t *testing.T) {
 		if s := leg.Stats(); s.Source != p.addr {
 			t.Errorf("source is %v, want the SDP's address", s.Source)
 		}
-		p.send(nat, rtpHeader{sequence: 3, ssrc: 5}, voice(160))
+		p.send(nat, rtp.Header{SequenceNumber: 3, SSRC: 5}, voice(160))
 		l.frames(1)
 		if s := leg.Stats(); s.Source != p.addr || s.Stranger != 1 {
 			t.Errorf("source is %v after the doubt was settled", s.Source)
@@ -75,7 +77,7 @@ func TestAnotherRemoteOpensTheLatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		next := netip.MustParseAddrPort("198.51.100.8:7000")
-		p.send(next, rtpHeader{sequence: 1, ssrc: 5}, voice(160))
+		p.send(next, rtp.Header{SequenceNumber: 1, SSRC: 5}, voice(160))
 		l.frames(1)
 		if s := leg.Stats(); s.Source != p.addr || s.Stranger != 1 {
 			t.Fatalf("source %v, %d strangers", s.Source, s.Stranger)
@@ -84,7 +86,7 @@ func TestAnotherRemoteOpensTheLatch(t *testing.T) {
 		if err := leg.Set(moved); err != nil {
 			t.Fatal(err)
 		}
-		p.send(next, rtpHeader{sequence: 2, ssrc: 5}, voice(160))
+		p.send(next, rtp.Header{SequenceNumber: 2, SSRC: 5}, voice(160))
 		l.frames(1)
 		if s := leg.Stats(); s.Source != next {
 			t.Errorf("source %v, want %v", s.Source, next)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtcp"
+
 	"github.com/hookswitch/hookswitch/edge/media/codec"
 )
 
@@ -25,43 +27,48 @@ type wireReport struct {
 
 type wireBlock struct{ ssrc, loss, highest, jitter, lastReport, delay uint32 }
 
-func word(b []byte, n int) uint32 { return binary.BigEndian.Uint32(b[4*n:]) }
-
+// readReport reads one with pion/rtcp, which had no part in writing it.
 func readReport(t *testing.T, b []byte) (r wireReport) {
 	t.Helper()
 	r.length = len(b)
-	for len(b) > 0 {
-		size := 4 + 4*int(binary.BigEndian.Uint16(b[2:]))
-		if b[0]>>5 != 4 || size > len(b) {
-			t.Fatalf("not RTCP, or padded: % x", b)
+	for rest := b; len(rest) > 0; {
+		var h rtcp.Header
+		if err := h.Unmarshal(rest); err != nil || h.Padding || 4+4*int(h.Length) > len(rest) {
+			t.Fatalf("not RTCP, or padded: % x: %v", rest, err)
 		}
-		p, blocks := b[:size], []byte(nil)
-		switch p[1] {
-		case 200:
-			r.sender, r.ssrc, r.stamp, r.packets, r.octets = true, word(p, 1), word(p, 4), word(p, 5), word(p, 6)
-			r.ntp = uint64(word(p, 2))<<32 | uint64(word(p, 3))
-			blocks = p[28:]
-		case 201:
-			r.ssrc = word(p, 1)
-			blocks = p[8:]
-		case 202:
-			if word(p, 1) != r.ssrc || p[8] != 1 || p[10+p[9]] != 0 {
-				t.Fatalf("not a CNAME: % x", p)
-			}
-			r.cname = string(p[10 : 10+p[9]])
-		case 203:
-			r.bye = word(p, 1) == r.ssrc
-		default:
-			t.Fatalf("packet type %d", p[1])
-		}
-		for ; len(blocks) > 0; blocks = blocks[24:] {
-			r.blocks = append(r.blocks, wireBlock{word(blocks, 0), word(blocks, 1), word(blocks, 2), word(blocks, 3), word(blocks, 4), word(blocks, 5)})
-		}
-		if p[1] <= 201 && int(p[0]&31) != len(r.blocks) {
-			t.Fatalf("%d blocks, said to be %d", len(r.blocks), p[0]&31)
-		}
+		size := 4 + 4*int(h.Length)
 		r.marked += size
-		b = b[size:]
+		rest = rest[size:]
+	}
+	var compound rtcp.CompoundPacket
+	if err := compound.Unmarshal(b); err != nil {
+		t.Fatalf("% x: %v", b, err)
+	}
+	blocks, beyond := []rtcp.ReceptionReport(nil), []byte(nil)
+	for _, p := range compound {
+		switch p := p.(type) {
+		case *rtcp.SenderReport:
+			r.sender, r.ssrc, r.ntp, r.stamp, r.packets, r.octets = true, p.SSRC, p.NTPTime, p.RTPTime, p.PacketCount, p.OctetCount
+			blocks, beyond = p.Reports, p.ProfileExtensions
+		case *rtcp.ReceiverReport:
+			r.ssrc = p.SSRC
+			blocks, beyond = p.Reports, p.ProfileExtensions
+		case *rtcp.SourceDescription:
+			if len(p.Chunks) != 1 || p.Chunks[0].Source != r.ssrc || len(p.Chunks[0].Items) != 1 || p.Chunks[0].Items[0].Type != rtcp.SDESCNAME {
+				t.Fatalf("not a CNAME: %+v", p)
+			}
+			r.cname = p.Chunks[0].Items[0].Text
+		case *rtcp.Goodbye:
+			r.bye = len(p.Sources) == 1 && p.Sources[0] == r.ssrc
+		default:
+			t.Fatalf("a %T", p)
+		}
+	}
+	if len(beyond) != 0 {
+		t.Fatalf("% x behind the blocks", beyond)
+	}
+	for _, k := range blocks {
+		r.blocks = append(r.blocks, wireBlock{k.SSRC, uint32(k.FractionLost)<<24 | k.TotalLost, k.LastSequenceNumber, k.Jitter, k.LastSenderReport, k.Delay})
 	}
 	return r
 }
@@ -115,7 +122,7 @@ func TestReportsSayWhatHappened(t *testing.T) {
 		at := listener.received[0].at
 		first := p.audio()[0]
 		sent := uint32(at.Sub(first.at)/Frame) + 1
-		if sr.ssrc != first.ssrc || sr.packets != sent || sr.octets != sent*160 || sr.stamp != first.timestamp+(sent-1)*160 {
+		if sr.ssrc != first.SSRC || sr.packets != sent || sr.octets != sent*160 || sr.stamp != first.Timestamp+(sent-1)*160 {
 			t.Errorf("%+v after %d packets at %v", sr, sent, at)
 		}
 		if seconds := int64(sr.ntp>>32) - 2208988800; seconds != at.Unix() {
@@ -135,7 +142,7 @@ func TestReportsSayWhatHappened(t *testing.T) {
 		// The peer answers 100 ms after it got the report, which took 40 ms to arrive.
 		leg.own.reportAt = l.now.Add(time.Hour)
 		l.report(leg, control, wireReport{ssrc: p.ssrc, blocks: []wireBlock{{
-			ssrc: first.ssrc, loss: 64<<24 | 12,
+			ssrc: first.SSRC, loss: 64<<24 | 12,
 			lastReport: uint32(ntp(l.now.Add(-180*time.Millisecond)) >> 16), delay: 65536 / 10,
 		}}})
 		l.frames(1)
@@ -167,7 +174,7 @@ func TestReportsOnTheAudioPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.talk(voice(320))
-		b := wireReport{ssrc: p.ssrc, blocks: []wireBlock{{ssrc: p.audio()[0].ssrc, loss: 128 << 24}}}.write()
+		b := wireReport{ssrc: p.ssrc, blocks: []wireBlock{{ssrc: p.audio()[0].SSRC, loss: 128 << 24}}}.write()
 		l.deliver(leg.Port(), p.addr, b)
 		l.frames(500)
 		if s := leg.Stats(); s.RemoteLoss != 0.5 || s.Malformed+s.UnknownPT != 0 {
@@ -184,7 +191,7 @@ func TestReportsOfStrangersAreNotBelieved(t *testing.T) {
 		leg, p := l.call(codec.PCMU, nil)
 		p.talk(voice(320))
 		l.report(leg, netip.MustParseAddrPort("203.0.113.5:4001"), wireReport{ssrc: 1,
-			blocks: []wireBlock{{ssrc: p.audio()[0].ssrc, loss: 255 << 24}}})
+			blocks: []wireBlock{{ssrc: p.audio()[0].SSRC, loss: 255 << 24}}})
 		l.frames(1)
 		if s := leg.Stats(); s.RemoteLoss != 0 || s.Stranger != 1 {
 			t.Errorf("%+v", s)
@@ -247,6 +254,68 @@ func TestSequenceNumbersAreCountedOverTheirEnd(t *testing.T) {
 	}
 }
 
+// Peers send extended reports, feedback and things of their own; nothing but lengths is asked of those.
+func TestReportIsReadWhateverFollowsIt(t *testing.T) {
+	const cname = "\x81\xCA\x00\x02\x00\x00\x00\x01\x01\x01a\x00"
+	blocks := make([]wireBlock, maxReportBlocks)
+	blocks[30] = wireBlock{ssrc: 7, loss: 128<<24 | 0xFFFFFE, highest: 3, jitter: 4, lastReport: 5, delay: 6}
+	about := rtcp.ReceptionReport{SSRC: 7, FractionLost: 128, TotalLost: 0xFFFFFE, LastSequenceNumber: 3, Jitter: 4, LastSenderReport: 5, Delay: 6}
+	full := wireReport{sender: true, ssrc: 9, ntp: 0x0102030405060708, blocks: blocks}
+	sender := heardReport{ssrc: 9, sender: true, senderNTP: 0x03040506, block: about, about: true}
+	receiver := heardReport{ssrc: 9, block: about, about: true}
+	goodbye := full
+	goodbye.bye = true
+	left := sender
+	left.bye = true
+	for _, test := range []struct {
+		name   string
+		packet string
+		want   heardReport
+	}{
+		{name: "sender report", packet: string(full.write()), want: sender},
+		{name: "receiver report", packet: string(wireReport{ssrc: 9, blocks: blocks}.write()), want: receiver},
+		{name: "name", packet: string(full.write()) + cname, want: sender},
+		{name: "goodbye", packet: string(goodbye.write()), want: left},
+		{name: "second report", packet: string(wireReport{ssrc: 9}.write()) + string(full.write()), want: sender},
+		{name: "name without an end", packet: string(full.write()) + "\x81\xCA\x00\x01\x00\x00\x00\x01", want: sender},
+		{name: "extended report of no length", packet: string(full.write()) + "\x80\xCF\x00\x02\x00\x00\x00\x01\x04\x00\xFF\xFF", want: sender},
+		{name: "feedback cut short", packet: string(full.write()) + "\x8F\xCD\x00\x01\x00\x00\x00\x01", want: sender},
+		{name: "unknown type", packet: string(full.write()) + "\x80\xDF\x00\x01\x00\x00\x00\x01", want: sender},
+	} {
+		var room reportBlocks
+		packet := []byte(test.packet)
+		if got, ok := parseRTCP(packet, 7, &room); !ok || got != test.want || got.lost() != -2 {
+			t.Errorf("%s: %v, %+v", test.name, ok, got)
+		}
+		if n := testing.AllocsPerRun(10, func() { parseRTCP(packet, 7, &room) }); n != 0 {
+			t.Errorf("%s: %v allocations", test.name, n)
+		}
+	}
+}
+
+func TestReportsWhoseLengthsDoNotAddUpAreRefused(t *testing.T) {
+	good := string(wireReport{ssrc: 9, blocks: make([]wireBlock, 1)}.write())
+	for name, packet := range map[string]string{
+		"nothing":                     "",
+		"short":                       "\x80\xC9\x00",
+		"no SSRC":                     "\x80\xC9\x00\x00",
+		"version 1":                   "\x40" + good[1:],
+		"begins with a goodbye":       "\x81\xCB\x00\x01\x00\x00\x00\x09" + good,
+		"longer than the datagram":    good[:len(good)-4],
+		"more blocks than fit":        "\x82" + good[1:],
+		"sender without its times":    "\x80\xC8\x00\x01\x00\x00\x00\x09",
+		"second one cut":              good + "\x81\xCB\x00",
+		"second one longer":           good + "\x81\xCB\x00\x02\x00\x00\x00\x09",
+		"second one of no length":     good + "\x80\xCB\x00\x00",
+		"second one of other version": good + "\x41\xCB\x00\x01\x00\x00\x00\x09",
+	} {
+		var room reportBlocks
+		if h, ok := parseRTCP([]byte(packet), 0, &room); ok || h != (heardReport{}) {
+			t.Errorf("%s: %v, %+v", name, ok, h)
+		}
+	}
+}
+
 func FuzzParseRTCP(f *testing.F) {
 	for _, r := range []wireReport{
 		{sender: true, ssrc: 1, blocks: []wireBlock{{ssrc: 2, loss: 0xFFFFFF}}},
@@ -259,12 +328,41 @@ func FuzzParseRTCP(f *testing.F) {
 	var b [maxReportSize]byte
 	f.Add(b[:r.put(&b)])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, ok := parseRTCP(b, 2)
+		var blocks reportBlocks
+		h, ok := parseRTCP(b, 2, &blocks)
 		if !ok && (h != heardReport{}) {
 			t.Fatalf("refused, and yet %+v", h)
 		}
 		if h.about {
-			h.block.roundTrip(time.Unix(1, 0))
+			h.roundTrip(time.Unix(1, 0))
+		}
+		if !ok {
+			return
+		}
+		// pion reads the same, where it finds nothing wrong with what else is in the packet.
+		packets, err := rtcp.Unmarshal(b)
+		if err != nil {
+			return
+		}
+		want := heardReport{}
+		for _, p := range packets {
+			var reports []rtcp.ReceptionReport
+			switch p := p.(type) {
+			case *rtcp.SenderReport:
+				want.ssrc, want.sender, want.senderNTP, reports = p.SSRC, true, uint32(p.NTPTime>>16), p.Reports
+			case *rtcp.ReceiverReport:
+				want.ssrc, reports = p.SSRC, p.Reports
+			case *rtcp.Goodbye:
+				want.bye = true
+			}
+			for _, r := range reports {
+				if r.SSRC == 2 {
+					want.block, want.about = r, true
+				}
+			}
+		}
+		if h != want {
+			t.Fatalf("%+v, pion: %+v", h, want)
 		}
 	})
 }

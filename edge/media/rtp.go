@@ -1,40 +1,42 @@
 package media
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/pion/rtp"
+)
 
 const (
 	rtpVersion     = 2
-	rtpHeaderSize  = 12
+	rtpHeaderSize  = 12 // without contributing sources and extension, as we send it
 	maxPayloadType = 127
+
+	maxSources = 15
+	// maxExtensions is how many elements fit into a packet, at two octets each (RFC 8285 §4.2 and §4.3).
+	maxExtensions = maxPacket / 2
 )
 
-// rtpHeader is the fixed part of an RTP header (RFC 3550 §5.1), as far as anyone here needs it.
-type rtpHeader struct {
-	marker      bool
-	payloadType uint8
-	sequence    uint16
-	timestamp   uint32
-	ssrc        uint32
+// newHeader has room for every list a packet can bring, so that parseRTP into it allocates nothing.
+func newHeader() rtp.Header {
+	return rtp.Header{CSRC: make([]uint32, 0, maxSources), Extensions: make([]rtp.Extension, 0, maxExtensions)}
 }
 
-// parseRTP splits a packet into its header and payload; contributing sources, header extension and padding are skipped.
-// ok is false for anything that is not RTP version 2 or whose lengths do not add up. The payload aliases b.
-func parseRTP(b []byte) (h rtpHeader, payload []byte, ok bool) {
+// parseRTP reads a packet's header (RFC 3550 §5.1) into h and returns its payload, without contributing sources, header
+// extension and padding. ok is false for anything that is not RTP version 2 or whose lengths do not add up; h is
+// undefined then. The payload and h's extensions alias b.
+//
+// Why lengths are added up here: what does not fit costs no error value on the 20 ms path, and what is left for
+// Unmarshal to refuse is damage inside an RFC 8285 extension. No one here reads those, it reads them last, and audio is
+// not to be lost over them.
+func parseRTP(h *rtp.Header, b []byte) (payload []byte, ok bool) {
 	if len(b) < rtpHeaderSize || b[0]>>6 != rtpVersion {
-		return h, nil, false
+		return nil, false
 	}
 	padded, extended, sources := b[0]&0x20 != 0, b[0]&0x10 != 0, int(b[0]&0x0F)
-	h = rtpHeader{
-		marker:      b[1]&0x80 != 0,
-		payloadType: b[1] & 0x7F,
-		sequence:    binary.BigEndian.Uint16(b[2:]),
-		timestamp:   binary.BigEndian.Uint32(b[4:]),
-		ssrc:        binary.BigEndian.Uint32(b[8:]),
-	}
 	start := rtpHeaderSize + 4*sources
 	if extended {
 		if len(b) < start+4 {
-			return h, nil, false
+			return nil, false
 		}
 		start += 4 + 4*int(binary.BigEndian.Uint16(b[start+2:]))
 	}
@@ -43,27 +45,17 @@ func parseRTP(b []byte) (h rtpHeader, payload []byte, ok bool) {
 		// §5.1: the last octet counts the padding, itself included.
 		padding := int(b[len(b)-1])
 		if padding == 0 {
-			return h, nil, false
+			return nil, false
 		}
 		end -= padding
 	}
 	if start > end {
-		return h, nil, false
+		return nil, false
 	}
-	return h, b[start:end], true
-}
-
-// put writes the header into the first rtpHeaderSize octets of b.
-func (h rtpHeader) put(b []byte) {
-	_ = b[rtpHeaderSize-1]
-	b[0] = rtpVersion << 6
-	b[1] = h.payloadType
-	if h.marker {
-		b[1] |= 0x80
+	if _, err := h.Unmarshal(b); err != nil && !extended {
+		return nil, false
 	}
-	binary.BigEndian.PutUint16(b[2:], h.sequence)
-	binary.BigEndian.PutUint32(b[4:], h.timestamp)
-	binary.BigEndian.PutUint32(b[8:], h.ssrc)
+	return b[start:end], true
 }
 
 // isRTCP tells RTCP from RTP on a shared port: packet types 192–223 are payload types 64–95 with the marker set, which no

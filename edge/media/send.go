@@ -4,6 +4,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+
 	"github.com/hookswitch/hookswitch/edge/media/codec"
 	"github.com/hookswitch/hookswitch/edge/media/dtmf"
 )
@@ -26,14 +29,14 @@ func (l *leg) speak(now time.Time, tooLate bool) *[samplesPerFrame]byte {
 	switch state {
 	case dtmf.Sending:
 		copy(frame[:], event.payload[:])
-		l.send(rtpHeader{marker: event.marker, payloadType: l.params.DTMFPayloadType, timestamp: event.stamp}, eventPayloadSize)
+		l.send(rtp.Header{Marker: event.marker, PayloadType: l.params.DTMFPayloadType, Timestamp: event.stamp}, eventPayloadSize)
 		return &l.silent
 	case dtmf.Gap:
 		*frame = l.silent
 	default:
 		l.fetch(frame, now)
 	}
-	l.send(rtpHeader{marker: l.mark, payloadType: l.params.PayloadType, timestamp: stamp}, samplesPerFrame)
+	l.send(rtp.Header{Marker: l.mark, PayloadType: l.params.PayloadType, Timestamp: stamp}, samplesPerFrame)
 	l.mark = false
 	return frame
 }
@@ -58,13 +61,16 @@ func (l *leg) fetch(frame *[samplesPerFrame]byte, now time.Time) {
 	}
 }
 
-// send puts a header before the payload that is already in place, and sends both.
-func (l *leg) send(h rtpHeader, octets int) {
-	h.sequence, h.ssrc = l.sequence, l.ssrc
+// send completes a header, puts it before the payload that is already in place, and sends both.
+func (l *leg) send(h rtp.Header, octets int) {
+	h.Version, h.SequenceNumber, h.SSRC = rtpVersion, l.sequence, l.ssrc
 	l.sequence++
 	b := l.packet[:rtpHeaderSize+octets]
-	h.put(b)
-	if err := l.rtp.Send(b, l.destination()); err != nil {
+	_, err := h.MarshalTo(b)
+	if err == nil {
+		err = l.rtp.Send(b, l.destination())
+	}
+	if err != nil {
 		l.stats.SendErrors++
 		return
 	}
@@ -176,17 +182,17 @@ func (l *leg) reportDestination() netip.AddrPort {
 }
 
 // block is the report about what this source sent us.
-func (s *source) block(now time.Time) reportBlock {
-	b := reportBlock{
-		ssrc:     s.ssrc,
-		fraction: s.reportLoss(),
-		lost:     int32(min(s.lost(), 1<<23-1)),
-		highest:  s.highest - 1<<16, // counting began one cycle up
-		jitter:   uint32(s.interarrivalJitter() * SampleRate / time.Second),
+func (s *source) block(now time.Time) rtcp.ReceptionReport {
+	b := rtcp.ReceptionReport{
+		SSRC:               s.ssrc,
+		FractionLost:       s.reportLoss(),
+		TotalLost:          uint32(min(s.lost(), 1<<23-1)),
+		LastSequenceNumber: s.highest - 1<<16, // counting began one cycle up
+		Jitter:             uint32(s.interarrivalJitter() * SampleRate / time.Second),
 	}
 	if s.senderReport != 0 {
-		b.lastReport = s.senderReport
-		b.delay = uint32(now.Sub(s.senderReportAt) << 16 / time.Second)
+		b.LastSenderReport = s.senderReport
+		b.Delay = uint32(now.Sub(s.senderReportAt) << 16 / time.Second)
 	}
 	return b
 }

@@ -17,8 +17,8 @@ func TestOnePacketEveryTwentyMilliseconds(t *testing.T) {
 			t.Fatalf("%d packets in 50 frames", len(got))
 		}
 		for i, q := range got {
-			if q.marker != (i == 0) {
-				t.Errorf("packet %d: marker %v", i, q.marker)
+			if q.Marker != (i == 0) {
+				t.Errorf("packet %d: marker %v", i, q.Marker)
 			}
 			if !bytes.Equal(q.payload, silence(codec.PCMA, samplesPerFrame)) {
 				t.Errorf("packet %d is not silence", i)
@@ -27,8 +27,8 @@ func TestOnePacketEveryTwentyMilliseconds(t *testing.T) {
 				continue
 			}
 			before := got[i-1]
-			if q.sequence != before.sequence+1 || q.timestamp != before.timestamp+160 || q.ssrc != before.ssrc {
-				t.Errorf("packet %d: %+v does not follow on %+v", i, q.rtpHeader, before.rtpHeader)
+			if q.SequenceNumber != before.SequenceNumber+1 || q.Timestamp != before.Timestamp+160 || q.SSRC != before.SSRC {
+				t.Errorf("packet %d: %+v does not follow on %+v", i, q.Header, before.Header)
 			}
 			if q.at.Sub(before.at) != Frame {
 				t.Errorf("packet %d came %v after the one before", i, q.at.Sub(before.at))
@@ -202,11 +202,11 @@ func TestHoldSendsNothingAndTimeGoesOn(t *testing.T) {
 		}
 		l.frames(3)
 		got := p.audio()
-		if len(got) != 8 || !got[5].marker {
-			t.Fatalf("%d packets, marker %v", len(got), got[5].marker)
+		if len(got) != 8 || !got[5].Marker {
+			t.Fatalf("%d packets, marker %v", len(got), got[5].Marker)
 		}
-		if got[5].sequence != got[4].sequence+1 || got[5].timestamp != got[4].timestamp+12*160 {
-			t.Errorf("%+v does not follow on %+v after 11 held frames", got[5].rtpHeader, got[4].rtpHeader)
+		if got[5].SequenceNumber != got[4].SequenceNumber+1 || got[5].Timestamp != got[4].Timestamp+12*160 {
+			t.Errorf("%+v does not follow on %+v after 11 held frames", got[5].Header, got[4].Header)
 		}
 		if !bytes.Equal(got[5].payload, voice(3200)[16*160:17*160]) {
 			t.Error("the prompt did not run on while nobody heard it")
@@ -230,8 +230,8 @@ func TestLateTickSendsAtMostThreeFrames(t *testing.T) {
 			t.Fatalf("%d packets in a tick that is ten frames late", n)
 		}
 		last, next := got[before-1], got[before]
-		if next.sequence != last.sequence+1 || next.timestamp != last.timestamp+(11-3+1)*160 && next.timestamp != last.timestamp+(10-3+1)*160 {
-			t.Errorf("%+v does not follow on %+v", next.rtpHeader, last.rtpHeader)
+		if next.SequenceNumber != last.SequenceNumber+1 || next.Timestamp != last.Timestamp+(11-3+1)*160 && next.Timestamp != last.Timestamp+(10-3+1)*160 {
+			t.Errorf("%+v does not follow on %+v", next.Header, last.Header)
 		}
 		l.frames(5)
 		if heard := p.heard(); !bytes.Equal(heard, voice(16000)[:len(heard)]) {
@@ -247,7 +247,7 @@ func TestLateTickSendsAtMostThreeFrames(t *testing.T) {
 		l.tick()
 		l.frames(2)
 		got = p.audio()
-		if d := got[len(got)-1].timestamp - got[len(got)-2].timestamp; d != 160 {
+		if d := got[len(got)-1].Timestamp - got[len(got)-2].Timestamp; d != 160 {
 			t.Errorf("after an hour's stand-still timestamps go by %d", d)
 		}
 	})

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pion/rtp"
 )
 
 // shard is one clock and the legs it drives. Everything below the atomics belongs to whoever ticks: the shard's thread
@@ -29,6 +31,8 @@ type shard struct {
 	start   time.Time // of slot 0
 	slot    int64     // the next to run
 	buffer  [maxPacket]byte
+	header  rtp.Header   // of the packet in buffer
+	blocks  reportBlocks // of the report in buffer
 	random  *rand.Rand
 }
 
@@ -39,6 +43,10 @@ const (
 	maxCatchUp = 64
 	// maxLateSends is how many packets a late tick sends per leg: a burst of old audio helps nobody.
 	maxLateSends = 3
+
+	// decisive is how many slots must have run before their lateness says anything: of a handful the 99th percentile is
+	// the worst.
+	decisive = int64(time.Second / Slot)
 
 	overloadRealTime = 2 * time.Millisecond
 	overloadOrdinary = 10 * time.Millisecond
@@ -79,6 +87,7 @@ func newShard(index int, ports *portRange) *shard {
 		index:    index,
 		ports:    ports,
 		commands: make(chan command, commandQueue),
+		header:   newHeader(),
 		random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }
@@ -201,7 +210,7 @@ func (s *shard) note(now time.Time, late time.Duration) {
 		s.lateTicks.Add(1)
 	}
 	second := now.Unix()
-	if !s.lateness.add(second, late) {
+	if !s.lateness.add(second, late) || s.slot < decisive {
 		return
 	}
 	limit := overloadOrdinary
@@ -267,6 +276,7 @@ func (s *shard) run(ctx context.Context, config Config, warn *sync.Once) {
 			if ended {
 				return
 			}
+			s.overloaded.Store(false) // who refuses calls while it is set would leave nobody to clear it
 			select {
 			case c := <-s.commands:
 				s.apply(c, config.Now())
