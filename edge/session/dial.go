@@ -60,7 +60,7 @@ func (s *Session) dial(i *webhooks.Dial) *webhooks.Trigger {
 	if t == nil {
 		t = d.bridge(peer)
 	}
-	// Whoever still rings is told that the call was answered elsewhere, or is over.
+	// Whoever still rings is told that the call is over.
 	d.cancel(ended{cause: webhooks.CauseCanceled, by: webhooks.EndedByCaller})
 	s.leg.StopPlay(d.ringback)
 	d.stopRecording(t)
@@ -203,6 +203,7 @@ func (d *dialing) bridge(peer *Session) *webhooks.Trigger {
 		return s.failed(err)
 	}
 	peer.detach() // from here on it ends when the talk does, or on its own
+	d.cancel(ended{cause: webhooks.CauseCanceled, by: webhooks.EndedByCaller, text: "answered elsewhere"})
 	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: peer.id})
 	peer.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: s.id})
 	if d.Record == "answer" {

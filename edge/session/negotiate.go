@@ -148,7 +148,9 @@ func (s *Session) answer(headers map[string]string) bool {
 	s.work.Go(func() {
 		if err := s.dialog.Answer(s.ctx, body, sipHeaders(headers)...); err != nil {
 			s.cancel(s.dialogEnd(err))
+			return
 		}
+		close(s.confirmed)
 	})
 	return true
 }
@@ -158,6 +160,7 @@ func (s *Session) answerLate(offer []byte, headers map[string]string) bool {
 		s.cancel(s.dialogEnd(err))
 		return false
 	}
+	close(s.confirmed)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.accept(s.dialog.AckBody(), s.dialog.RemoteAddr().Addr()); err != nil {

@@ -236,6 +236,7 @@ func (s *Session) accept(body []byte, peer netip.Addr) error {
 // connected takes over the dialog of an answered INVITE.
 func (s *Session) connected(d *sip.Dialog) bool {
 	s.follow(d)
+	close(s.confirmed)
 	s.mu.Lock()
 	s.sdp.answered = true
 	err := s.accept(d.Body(), d.RemoteAddr().Addr())

@@ -37,6 +37,8 @@ type Session struct {
 	work    sync.WaitGroup // goroutines of this session
 	actions chan control.Action
 	digits  chan byte // keys that came by SIP INFO
+	// confirmed is closed with the ACK (of ours or to us), before which we may send no request in the dialog.
+	confirmed chan struct{}
 
 	dialog *sip.Dialog // nil until the INVITE of an outgoing leg is answered
 	leg    *media.Leg  // nil until there is media to set up
@@ -101,6 +103,7 @@ func (c *Calls) newSession(parent context.Context, id webhooks.CallID, account w
 		log:        c.cfg.Logger.With("call_id", id, "account_id", account),
 		actions:    make(chan control.Action, 8),
 		digits:     make(chan byte, 32),
+		confirmed:  make(chan struct{}),
 		data:       map[string]any{},
 		recordings: map[webhooks.RecordingID]*spool{},
 		base:       app.VoiceURL,

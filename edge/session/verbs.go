@@ -50,7 +50,16 @@ func (s *Session) reject(i *webhooks.Reject) {
 	s.cancel(end)
 }
 
+// sendDigits presses keys. It does not answer the call: before an answer or early media there is nobody who could
+// hear them.
 func (s *Session) sendDigits(i *webhooks.SendDigits) {
+	s.mu.Lock()
+	audible := s.sdp.audible
+	s.mu.Unlock()
+	if !audible {
+		s.log.Info("digits.refused", "error", "the call is not answered")
+		return
+	}
 	s.press(s.vars().Text(i.Digits), time.Duration(i.DurationMS)*time.Millisecond, time.Duration(i.GapMS)*time.Millisecond)
 }
 
@@ -79,6 +88,11 @@ func (s *Session) press(keys string, duration, gap time.Duration) {
 var pauses = map[byte]time.Duration{'w': 500 * time.Millisecond, 'W': time.Second}
 
 func (s *Session) pressINFO(keys string, duration, gap time.Duration) {
+	select {
+	case <-s.confirmed:
+	case <-s.ctx.Done():
+		return
+	}
 	for i := range len(keys) {
 		wait := duration + gap
 		if pause, ok := pauses[keys[i]]; ok {

@@ -1,5 +1,12 @@
 -- +goose Up
 
+-- What every process of the installation must know and nobody else: made by the first one.
+CREATE TABLE secrets (
+    name text PRIMARY KEY,
+    value text NOT NULL,
+    created_at timestamptz NOT NULL
+);
+
 -- The SIP domains of an account. That at position 0 is its digest realm and never changes.
 CREATE TABLE domains (
     domain text PRIMARY KEY,
@@ -288,3 +295,4 @@ DROP TABLE credentials;
 DROP TABLE short_codes;
 DROP TABLE applications;
 DROP TABLE domains;
+DROP TABLE secrets;

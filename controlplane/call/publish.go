@@ -1,0 +1,433 @@
+package call
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// Owner says who publishes, and for which call.
+type Owner struct {
+	EdgeID    webhooks.EdgeID
+	BootID    string
+	Epoch     int64
+	AccountID webhooks.AccountID
+	CallID    webhooks.CallID
+}
+
+// Batch is a run of one call's events, in order. Those with sequence 0 come after call.ended and are numbered here.
+type Batch struct {
+	Owner
+	Events []webhooks.Event
+}
+
+// Publish stores the events of a call and folds them into its record, in one transaction, and returns the sequence
+// wanted next of the call's edge. It is idempotent by (call, epoch, sequence), and by id where the sequence is 0:
+// what is stored already is passed over. After a gap nothing more is stored. Errors: ErrFenced, ErrRefused; with any
+// other the events may be published again.
+//
+// Why the batches of several calls share a transaction: each commit waits for the disk, and an edge publishes several
+// calls at once. Whoever comes first stores what has gathered behind it.
+func (s *Service) Publish(ctx context.Context, b Batch) (expect int64, err error) {
+	p := &publication{batch: b, turn: make(chan bool, 1)}
+	if !s.group.join(p) {
+		select {
+		case lead := <-p.turn:
+			if !lead {
+				return p.expect, p.err
+			}
+		case <-ctx.Done():
+			if s.group.leave(p) {
+				return 0, context.Cause(ctx)
+			}
+			if lead := <-p.turn; !lead {
+				return p.expect, p.err
+			}
+		}
+	}
+	taken := s.group.take()
+	s.publish(ctx, taken)
+	s.group.pass()
+	for _, other := range taken {
+		if other != p {
+			other.turn <- false
+		}
+	}
+	return p.expect, p.err
+}
+
+// publication is a batch on its way into the database.
+type publication struct {
+	batch  Batch
+	expect int64
+	err    error
+	turn   chan bool // false: done by another; true: lead
+}
+
+// group lets one of those who publish at the same time do it for all.
+type group struct {
+	mu      sync.Mutex // guards what follows
+	waiting []*publication
+	busy    bool
+}
+
+// groupMost bounds the batches of one transaction.
+const groupMost = 64
+
+// join waits in line; true: there is nobody before, lead.
+func (g *group) join(p *publication) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting = append(g.waiting, p)
+	if g.busy {
+		return false
+	}
+	g.busy = true
+	return true
+}
+
+// leave gives the place in the line up; false: it is too late for that.
+func (g *group) leave(p *publication) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := slices.Index(g.waiting, p)
+	if at < 0 || len(p.turn) > 0 {
+		return false
+	}
+	g.waiting = slices.Delete(g.waiting, at, at+1)
+	return true
+}
+
+// take is what the leader stores.
+func (g *group) take() []*publication {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(g.waiting), groupMost)
+	taken := slices.Clone(g.waiting[:n])
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	return taken
+}
+
+// pass hands the lead to the next in line.
+func (g *group) pass() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy = len(g.waiting) > 0
+	if g.busy {
+		g.waiting[0].turn <- true
+	}
+}
+
+// publishWithin bounds one transaction, which goes on when its leader's own asker has gone: others wait for it too.
+const publishWithin = 10 * time.Second
+
+func (s *Service) publish(ctx context.Context, all []*publication) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
+	defer cancel()
+	err := s.store(ctx, all)
+	if err == nil {
+		return
+	}
+	// One that cannot be stored must not hold up the others; and what another process changed meanwhile is read again.
+	for _, p := range all {
+		for range publishTries {
+			err := s.store(ctx, []*publication{p})
+			if err == nil {
+				break
+			}
+			if p.err = refusal(err); !passing(err) {
+				break
+			}
+		}
+	}
+}
+
+const publishTries = 3
+
+// errMoved is a row that another process changed between our reading and writing it.
+var errMoved = errors.New("the call's row was changed meanwhile")
+
+// passing reports whether a failure may go away when the rows are read again.
+func passing(err error) bool {
+	return errors.Is(err, errMoved) || conflict(err)
+}
+
+func conflict(err error) bool {
+	p, ok := errors.AsType[*problem.Problem](err)
+	return ok && p.Code == problem.CodeConflict
+}
+
+// refusal turns what the database will never take into ErrRefused: an account that does not exist.
+func refusal(err error) error {
+	if conflict(err) {
+		return fmt.Errorf("%w: the events do not fit what is stored: %w", ErrRefused, err)
+	}
+	return err
+}
+
+// store writes batches in one transaction. What is wrong with one batch alone is in its err.
+func (s *Service) store(ctx context.Context, all []*publication) error {
+	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w := &writing{tx: tx, topic: s.Topic, rows: map[webhooks.CallID]*record{}, now: db.Now()}
+		if err := w.read(ctx, all); err != nil {
+			return err
+		}
+		for _, p := range all {
+			p.expect, p.err = w.apply(p.batch)
+		}
+		return w.write(ctx, s.Also)
+	})
+}
+
+// record is a row in a transaction.
+type record struct {
+	Call
+	fresh   bool // to be inserted
+	changed bool
+	// As it was read, for the check that nobody changed it meanwhile: both only grow, and one does with each change.
+	expects, next int64
+	ended         bool // a call.ended is stored
+	first         int64
+}
+
+// writing is the state of one transaction.
+type writing struct {
+	tx     *db.Tx
+	topic  string
+	rows   map[webhooks.CallID]*record
+	known  map[webhooks.EventID]bool // of the events without a sequence
+	events []event
+	told   []webhooks.Event
+	now    time.Time
+}
+
+func (w *writing) read(ctx context.Context, all []*publication) error {
+	var ids []webhooks.CallID
+	var numberless []webhooks.EventID
+	for _, p := range all {
+		ids = append(ids, p.batch.CallID)
+		for _, e := range p.batch.Events {
+			if e.Sequence == 0 {
+				numberless = append(numberless, e.ID)
+			}
+		}
+	}
+	if err := w.load(ctx, ids); err != nil {
+		return err
+	}
+	w.known = map[webhooks.EventID]bool{}
+	if len(numberless) == 0 {
+		return nil
+	}
+	var stored []webhooks.EventID
+	err := w.tx.Read().NewSelect().Model((*event)(nil)).Column("id").Where("id IN (?)", bun.List(numberless)).Scan(ctx, &stored)
+	for _, id := range stored {
+		w.known[id] = true
+	}
+	return db.Check(err)
+}
+
+func (w *writing) load(ctx context.Context, ids []webhooks.CallID) error {
+	var found []Call
+	if err := w.tx.Read().NewSelect().Model(&found).Where("id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return db.Check(err)
+	}
+	for _, c := range found {
+		w.rows[webhooks.CallID(c.ID)] = &record{Call: c, expects: c.EdgeExpects, next: c.NextSequence, ended: c.EndedAt != nil}
+	}
+	return nil
+}
+
+// apply folds one batch; nothing of it is kept when it fails.
+func (w *writing) apply(b Batch) (expect int64, err error) {
+	r := w.rows[b.CallID]
+	switch {
+	case len(b.Events) == 0 || b.CallID == "":
+		return 0, fmt.Errorf("%w: the batch names no call or has no events", ErrRefused)
+	case r == nil:
+		if b.Events[0].Sequence != 1 {
+			return 1, nil
+		}
+		if b.Events[0].Type != webhooks.EventCallInitiated {
+			return 0, fmt.Errorf("%w: the first event of a call must be call.initiated, is %s", ErrRefused, b.Events[0].Type)
+		}
+		r = w.open(b)
+	case r.AccountID != string(b.AccountID):
+		return 0, fmt.Errorf("%w: the call is not of account %s", ErrRefused, b.AccountID)
+	case b.Epoch < r.Epoch:
+		return 0, ErrFenced
+	case b.Epoch > r.Epoch:
+		return 0, fmt.Errorf("%w: nobody gave out the epoch %d of this call", ErrRefused, b.Epoch)
+	}
+	for _, e := range b.Events {
+		if !w.take(r, e) {
+			break
+		}
+	}
+	return r.EdgeExpects, nil
+}
+
+// open makes the row of a call that began on an edge.
+func (w *writing) open(b Batch) *record {
+	r := &record{fresh: true, Call: Call{
+		Row:    db.Row{ID: string(b.CallID), AccountID: string(b.AccountID), Metadata: map[string]any{}, CreatedAt: w.now, Etag: "0"},
+		EdgeID: b.EdgeID, BootID: b.BootID, Epoch: b.Epoch, EdgeExpects: 1, NextSequence: 1,
+	}}
+	w.rows[b.CallID] = r
+	return r
+}
+
+// take appends one event unless it is stored; false: there is a gap before it.
+func (w *writing) take(r *record, e webhooks.Event) bool {
+	switch {
+	case e.Sequence == 0:
+		if w.known[e.ID] {
+			return true
+		}
+		w.known[e.ID] = true
+		if !r.ended {
+			// It follows an end that the edge of an earlier life did not live to tell.
+			w.add(r, webhooks.Event{ID: webhooks.NewEventID(), Type: webhooks.EventCallEnded, OccurredAt: e.OccurredAt, Data: ending(r.lost(r.UpdatedAt))})
+		}
+	case e.Sequence < r.EdgeExpects:
+		return true
+	case e.Sequence > r.EdgeExpects:
+		return false
+	default:
+		r.EdgeExpects++
+		r.changed = true
+		if e.Type == webhooks.EventCallEnded && r.ended {
+			r.fold(e) // the record is amended; a second end there is not
+			return true
+		}
+	}
+	w.add(r, e)
+	return true
+}
+
+func ending(r webhooks.CDR) webhooks.EventData { return webhooks.EventData{CDR: &r} }
+
+// add appends an event to a call and folds it.
+func (w *writing) add(r *record, e webhooks.Event) {
+	e.AccountID, e.CallID, e.Sequence = webhooks.AccountID(r.AccountID), webhooks.CallID(r.ID), r.NextSequence
+	e.OccurredAt = e.OccurredAt.UTC().Truncate(time.Microsecond)
+	if e.ConversationID == "" {
+		e.ConversationID = r.ConversationID
+	}
+	e, data := clean(e)
+	r.NextSequence++
+	r.changed = true
+	if r.first == 0 {
+		r.first = e.Sequence
+	}
+	r.ended = r.ended || e.Type == webhooks.EventCallEnded
+	r.fold(e)
+	w.events = append(w.events, event{
+		ID: e.ID, AccountID: e.AccountID, Type: e.Type, CallID: e.CallID, ConversationID: e.ConversationID,
+		Sequence: e.Sequence, OccurredAt: e.OccurredAt, CreatedAt: w.now, Data: data,
+	})
+	w.told = append(w.told, e)
+}
+
+// clean makes of an event what a database can hold, and its data as JSON: texts from the network may have NUL or be no
+// UTF-8, which PostgreSQL refuses and the edge would then publish for ever.
+func clean(e webhooks.Event) (webhooks.Event, json.RawMessage) {
+	text, err := json.Marshal(e.Data)
+	if err != nil {
+		panic(fmt.Sprintf("call: an event's data cannot be marshalled: %v", err))
+	}
+	if !bytes.Contains(text, []byte(`\u0000`)) && !bytes.Contains(text, []byte(`\ufffd`)) {
+		return e, text
+	}
+	text = bytes.ReplaceAll(text, []byte(`\u0000`), []byte(`\ufffd`))
+	e.Data = webhooks.EventData{}
+	if err := json.Unmarshal(text, &e.Data); err != nil {
+		panic(fmt.Sprintf("call: an event's data cannot be read back: %v", err))
+	}
+	return e, text
+}
+
+// write brings the changes into the database: the rows, the events, and one message per call for who delivers them.
+func (w *writing) write(ctx context.Context, also []func(context.Context, *db.Tx, []webhooks.Event) error) error {
+	var fresh []*Call
+	for _, r := range w.rows {
+		if !r.changed {
+			continue
+		}
+		r.UpdatedAt = w.now
+		if r.fresh {
+			fresh = append(fresh, &r.Call)
+			continue
+		}
+		if err := w.update(ctx, r); err != nil {
+			return err
+		}
+	}
+	if len(fresh) > 0 {
+		if _, err := w.tx.Write().NewInsert().Model(&fresh).Exec(ctx); err != nil {
+			return db.Check(err)
+		}
+	}
+	if len(w.events) == 0 {
+		return nil
+	}
+	if _, err := w.tx.Write().NewInsert().Model(&w.events).Exec(ctx); err != nil {
+		return db.Check(err)
+	}
+	if err := w.queue(ctx); err != nil {
+		return err
+	}
+	for _, fn := range also {
+		if err := fn(ctx, w.tx, w.told); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writing) update(ctx context.Context, r *record) error {
+	result, err := w.tx.Write().NewUpdate().Model(&r.Call).
+		ExcludeColumn("id", "account_id", "external_id", "metadata", "created_at", "data", "edge_id", "boot_id", "epoch").
+		Where("id = ?", r.ID).Where("edge_expects = ?", r.expects).Where("next_sequence = ?", r.next).Exec(ctx)
+	if err != nil {
+		return db.Check(err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != 1 {
+		return errors.Join(errMoved, err)
+	}
+	return nil
+}
+
+// Appended is the outbox message of Config.Topic: these events of a call were stored, First and Last included.
+type Appended struct {
+	CallID webhooks.CallID `json:"call_id"`
+	First  int64           `json:"first"`
+	Last   int64           `json:"last"`
+}
+
+func (w *writing) queue(ctx context.Context) error {
+	if w.topic == "" {
+		return nil
+	}
+	for _, r := range w.rows {
+		if r.first == 0 {
+			continue
+		}
+		m := Appended{CallID: webhooks.CallID(r.ID), First: r.first, Last: r.NextSequence - 1}
+		if err := db.Enqueue(ctx, w.tx, r.AccountID, w.topic, m, time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package call
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/hookswitch/hookswitch/controlplane/auth"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/list"
+	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/controlplane/rest"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// Service is the calls of an installation.
+type Service struct {
+	DB    *db.DB
+	Edges Edges
+	// Also is told of events in the transaction that stores them.
+	Also []func(ctx context.Context, tx *db.Tx, events []webhooks.Event) error
+	// Topic is the outbox topic under which an Appended is queued for each call that events were stored of. Empty
+	// queues none: what nobody claims would only pile up.
+	Topic string
+
+	group group
+}
+
+// Operations are the functions of calls.yaml.
+func (s *Service) Operations() map[string]rest.Operation {
+	return map[string]rest.Operation{
+		"createCall":       rest.Op(s.create),
+		"listCalls":        rest.Op(s.list),
+		"getCall":          rest.Op(s.get),
+		"listCallEvents":   rest.Op(s.listEvents),
+		"createCallAction": rest.Op(s.act),
+	}
+}
+
+// table is what the list of calls may be filtered and sorted by.
+func table() list.Table {
+	return list.Table{Fields: list.Common(map[string]list.Field{
+		"from": {}, "to": {}, "direction": {}, "status": {}, "cause": {},
+		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {},
+		"started_at": {Type: list.Time, Sort: true},
+	})}
+}
+
+type listIn struct {
+	Query url.Values `query:"*"`
+}
+
+func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[Call], error) {
+	q, err := table().Parse(in.Query)
+	if err != nil {
+		return list.Page[Call]{}, err
+	}
+	return list.Run[Call](ctx, s.DB, who.Scope, q)
+}
+
+type getIn struct {
+	ID string `path:"call_id"`
+}
+
+func (s *Service) get(ctx context.Context, who auth.Caller, in getIn) (*Call, error) {
+	return db.Get[Call](ctx, s.DB, who.Scope, in.ID)
+}
+
+type eventsIn struct {
+	ID     string   `path:"call_id"`
+	After  int64    `query:"after"`
+	Type   []string `query:"type"`
+	Limit  int      `query:"limit"`
+	Cursor string   `query:"cursor"`
+	Sort   string   `query:"sort"`
+	Count  bool     `query:"count"`
+}
+
+// listEvents gives a call's events by sequence, which is also the cursor: that of the page's last event.
+func (s *Service) listEvents(ctx context.Context, who auth.Caller, in eventsIn) (list.Page[webhooks.Event], error) {
+	page := list.Page[webhooks.Event]{Data: []webhooks.Event{}}
+	from := int64(-1)
+	if in.Cursor != "" {
+		n, err := strconv.ParseInt(in.Cursor, 10, 64)
+		if err != nil || n < 0 {
+			return page, problem.InvalidField("cursor", "cursor", "is not one that this list gave out; start again without it")
+		}
+		from = n
+	}
+	if _, err := db.Get[Call](ctx, s.DB, who.Scope, in.ID); err != nil {
+		return page, err
+	}
+	wanted := func(q *bun.SelectQuery) *bun.SelectQuery {
+		q = db.Scoped(q, who.Scope).Where("call_id = ?", in.ID).Where("sequence > ?", in.After)
+		if len(in.Type) > 0 {
+			q = q.Where("type IN (?)", bun.List(in.Type))
+		}
+		return q
+	}
+	var rows []event
+	q := wanted(s.DB.Read().NewSelect().Model(&rows)).Limit(int64(in.Limit) + 1)
+	switch backwards := in.Sort == "-sequence"; {
+	case backwards && from >= 0:
+		q = q.Where("sequence < ?", from).OrderBy("sequence", bun.OrderDesc)
+	case backwards:
+		q = q.OrderBy("sequence", bun.OrderDesc)
+	default:
+		q = q.Where("sequence > ?", from).OrderBy("sequence", bun.OrderAsc)
+	}
+	if err := q.Scan(ctx); err != nil {
+		return page, db.Check(err)
+	}
+	if len(rows) > in.Limit {
+		rows = rows[:in.Limit]
+		page.NextCursor = strconv.FormatInt(rows[in.Limit-1].Sequence, 10)
+	}
+	for _, r := range rows {
+		e, err := r.event()
+		if err != nil {
+			return page, err
+		}
+		page.Data = append(page.Data, e)
+	}
+	if in.Count {
+		n, err := wanted(s.DB.Read().NewSelect().Model((*event)(nil))).Count(ctx)
+		if err != nil {
+			return page, db.Check(err)
+		}
+		page.Total = &n
+	}
+	return page, nil
+}
+
+func (r event) event() (webhooks.Event, error) {
+	e := webhooks.Event{
+		ID: r.ID, Type: r.Type, AccountID: r.AccountID, CallID: r.CallID, ConversationID: r.ConversationID,
+		Sequence: r.Sequence, OccurredAt: r.OccurredAt,
+	}
+	if err := json.Unmarshal(r.Data, &e.Data); err != nil {
+		return e, fmt.Errorf("event %s: %w", r.ID, err)
+	}
+	return e, nil
+}
+
+type actIn struct {
+	ID      string      `path:"call_id"`
+	IfMatch string      `header:"If-Match"`
+	Body    ActionDraft `body:"json"`
+}
+
+// ActionDraft is a live change: exactly one of Instructions, URL and Op. State and Guard go with Instructions, as in a
+// program, and Method with URL.
+type ActionDraft struct {
+	Op           string          `json:"op,omitempty"`
+	Instructions json.RawMessage `json:"instructions,omitempty"`
+	State        json.RawMessage `json:"state,omitempty"`
+	Guard        json.RawMessage `json:"guard,omitempty"`
+	URL          string          `json:"url,omitempty"`
+	Method       string          `json:"method,omitempty"`
+}
+
+// ActionTaken is the answer to a live change: the edge has taken it; what became of it is the event that carries this
+// id.
+type ActionTaken struct {
+	ActionID webhooks.ActionID `json:"action_id"`
+}
+
+func (s *Service) act(ctx context.Context, who auth.Caller, in actIn) (ActionTaken, error) {
+	program, err := in.Body.check()
+	if err != nil {
+		return ActionTaken{}, err
+	}
+	c, err := db.Get[Call](ctx, s.DB, who.Scope, in.ID)
+	if err != nil {
+		return ActionTaken{}, err
+	}
+	if c.Status.Final() {
+		return ActionTaken{}, tooLate(c)
+	}
+	a := Action{
+		ID: webhooks.NewActionID(), AccountID: webhooks.AccountID(c.AccountID), CallID: webhooks.CallID(c.ID), IfMatch: etagOf(in.IfMatch, c.Etag),
+		HangUp: in.Body.Op == opHangUp, Program: program, URL: in.Body.URL, Method: in.Body.Method,
+	}
+	switch err := s.Edges.Act(ctx, c.EdgeID, a); {
+	case err == nil:
+		return ActionTaken{ActionID: a.ID}, nil
+	case errors.Is(err, ErrChanged):
+		return ActionTaken{}, problem.Precondition()
+	case errors.Is(err, ErrBusy):
+		return ActionTaken{}, problem.Unavailable("the call has too many changes waiting; repeat this when one of them has completed", time.Second)
+	case errors.Is(err, ErrGone), errors.Is(err, ErrAway):
+		if latest, err := db.Get[Call](ctx, s.DB, who.Scope, in.ID); err == nil {
+			c = latest
+		}
+		return ActionTaken{}, tooLate(c)
+	default:
+		return ActionTaken{}, fmt.Errorf("action on call %s: %w", c.ID, errors.Join(err, problem.Unavailable(
+			"the edge that carries the call did not say whether it took the change; the call's events will tell", time.Second)))
+	}
+}
+
+// tooLate says what the call has come to meanwhile.
+func tooLate(c *Call) error {
+	if c.Status.Final() {
+		return problem.Conflict(fmt.Sprintf("the call has ended: its status is %s", c.Status),
+			problem.Field("/status", string(c.Status), "the call has ended with cause %s", c.Cause))
+	}
+	return problem.Conflict(fmt.Sprintf("the call cannot be changed: it is just ending, or its edge is away; its last known status is %s", c.Status),
+		problem.Field("/status", string(c.Status), "the edge that carries the call does not take the change"))
+}
+
+// etagOf is what If-Match asks of the call: "" for any version. Of several tags that of the record is meant, else the
+// first: the edge knows best which version the call is.
+func etagOf(ifMatch, stored string) string {
+	first := ""
+	for i, tag := range strings.Split(ifMatch, ",") {
+		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
+		switch {
+		case tag == "*":
+			return ""
+		case tag == stored:
+			return tag
+		case i == 0:
+			first = tag
+		}
+	}
+	return first
+}

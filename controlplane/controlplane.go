@@ -1,0 +1,397 @@
+// Package controlplane puts the control plane together: the database, the bus and the blobs, the resources on top of
+// them, the REST API, the listener for edges, and the workers. It has no behaviour of its own beyond their order at
+// start and end, and what the first start makes (Seed).
+package controlplane
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/app"
+	"github.com/hookswitch/hookswitch/controlplane/blob"
+	"github.com/hookswitch/hookswitch/controlplane/bus"
+	"github.com/hookswitch/hookswitch/controlplane/call"
+	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/edges"
+	"github.com/hookswitch/hookswitch/controlplane/media"
+	"github.com/hookswitch/hookswitch/controlplane/number"
+	"github.com/hookswitch/hookswitch/controlplane/recording"
+	"github.com/hookswitch/hookswitch/controlplane/rest"
+	"github.com/hookswitch/hookswitch/controlplane/trunk"
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/openapi"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// Config is a control plane. Every field without a remark is needed.
+type Config struct {
+	Database string // as of db.Open
+	Bus      string // as of bus.Open
+	Blobs    string // as of blob.Open
+	HTTP     string // address of the REST API; port 0 takes a free one
+
+	PublicURL string      // how the outside reaches HTTP; "" for http:// and that address
+	Edges     string      // address that edges dial; "" for none, when the only edge is in this process
+	EdgesTLS  *tls.Config // of that listener; nil for clear text
+	// DefaultAccount is the name of the account whose domain an edge's own address stands for; "" for none.
+	DefaultAccount string
+	// CheckAudio says in a sentence why an edge could not play an uploaded file.
+	CheckAudio func(file []byte) error
+	// RatePerSecond is what a key may ask of the REST API when it has no rate of its own; 0 for 50.
+	RatePerSecond float64
+	Logger        *slog.Logger
+}
+
+// ControlPlane is a control plane that is open: it listens, and serves once it Runs.
+type ControlPlane struct {
+	cfg     Config
+	db      *db.DB
+	bus     *bus.Bus
+	blobs   *blob.Store
+	close   func() error
+	http    net.Listener
+	forEdge net.Listener // nil for none
+
+	handler     http.Handler
+	accounts    *account.Service
+	apps        *app.Service
+	numbers     *number.Service
+	credentials *credential.Service
+	edges       *edges.Service
+
+	stopping atomic.Bool
+}
+
+// New opens the stores, brings the database's schema up to date, and listens. Run serves; Close gives everything back
+// when Run is not called.
+func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
+	p := &ControlPlane{cfg: cfg}
+	p.close = sync.OnceValue(p.closeAll)
+	if err := p.open(ctx); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *ControlPlane) open(ctx context.Context) error {
+	var listen net.ListenConfig
+	var err error
+	if p.http, err = listen.Listen(ctx, "tcp", p.cfg.HTTP); err != nil {
+		return fmt.Errorf("HTTP on %s: %w", p.cfg.HTTP, err)
+	}
+	if p.cfg.Edges != "" {
+		if p.forEdge, err = listen.Listen(ctx, "tcp", p.cfg.Edges); err != nil {
+			return fmt.Errorf("edges on %s: %w", p.cfg.Edges, err)
+		}
+	}
+	if p.db, err = db.Open(ctx, p.cfg.Database); err != nil {
+		return err
+	}
+	if p.bus, err = bus.Open(ctx, p.cfg.Bus); err != nil {
+		return err
+	}
+	secret, err := secretNamed(ctx, p.db, "blobs")
+	if err != nil {
+		return err
+	}
+	if p.blobs, err = blob.Open(ctx, p.cfg.Blobs, blob.Options{BaseURL: p.URL(), Secret: secret}); err != nil {
+		return err
+	}
+	return p.wire(ctx)
+}
+
+// wire makes the resources and the handler of the REST API.
+func (p *ControlPlane) wire(ctx context.Context) error {
+	p.accounts = &account.Service{DB: p.db}
+	p.apps = &app.Service{DB: p.db}
+	p.numbers = &number.Service{DB: p.db, Accounts: p.accounts}
+	p.credentials = &credential.Service{DB: p.db, Numbers: p.numbers}
+	trunks := &trunk.Service{DB: p.db, Numbers: p.numbers}
+	files := &media.Service{DB: p.db, Blobs: p.blobs, CheckAudio: p.cfg.CheckAudio}
+	calls := &call.Service{DB: p.db}
+	recordings := &recording.Service{DB: p.db, Blobs: p.blobs, Calls: calls}
+	calls.Also = append(calls.Also, recordings.Apply)
+	p.edges = &edges.Service{
+		DB: p.db, Bus: p.bus, Accounts: p.accounts, Apps: p.apps, Numbers: p.numbers, Trunks: trunks, Credentials: p.credentials,
+		Calls: calls, Recordings: recordings, Files: files, Log: p.cfg.Logger,
+	}
+	calls.Edges = p.edges
+	if err := p.findDefault(ctx); err != nil {
+		return err
+	}
+	spec, err := openapi.Load()
+	if err != nil {
+		return err
+	}
+	operations := map[string]rest.Operation{}
+	for _, noun := range []interface {
+		Operations() map[string]rest.Operation
+	}{p.apps, p.numbers, p.credentials, trunks, files, calls, recordings} {
+		maps.Copy(operations, noun.Operations())
+	}
+	api, err := rest.Mount(rest.Config{
+		DB: p.db, Bus: p.bus, Log: p.cfg.Logger, Authenticate: p.accounts.Authenticate, RatePerSecond: p.cfg.RatePerSecond,
+	}, spec, operations)
+	if err != nil {
+		return err
+	}
+	p.handler = p.routes(api, spec)
+	return nil
+}
+
+// findDefault looks the default account up by its name. Before the first start's Seed there is none.
+func (p *ControlPlane) findDefault(ctx context.Context) error {
+	if p.cfg.DefaultAccount == "" {
+		return nil
+	}
+	a, found, err := p.accounts.Named(ctx, p.cfg.DefaultAccount)
+	if err != nil || !found {
+		return err
+	}
+	p.edges.DefaultAccount = webhooks.AccountID(a.ID)
+	return nil
+}
+
+// routes puts the REST API beside what lies outside it.
+func (p *ControlPlane) routes(api http.Handler, spec *openapi.Spec) http.Handler {
+	m := http.NewServeMux()
+	m.Handle("/", api)
+	m.Handle("/blobs/", p.blobs.Handler())
+	for _, path := range []string{"/openapi.yaml", "/docs", "/docs/"} {
+		m.Handle(path, spec.Handler())
+	}
+	m.Handle("GET /{$}", http.RedirectHandler("/docs", http.StatusFound))
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n")) // a prober that is gone asks again
+	})
+	m.HandleFunc("GET /readyz", p.ready)
+	return m
+}
+
+// readyWithin bounds the checks of /readyz.
+const readyWithin = 2 * time.Second
+
+// ready answers 200 while requests can be served: 503 when the database or the bus is away, and while stopping.
+func (p *ControlPlane) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
+	defer cancel()
+	databaseErr, busErr := p.db.Ping(ctx), p.bus.Ping(ctx)
+	switch {
+	case p.stopping.Load():
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+	case databaseErr != nil || busErr != nil:
+		p.cfg.Logger.Warn("controlplane.not_ready", "error", errors.Join(databaseErr, busErr).Error())
+		http.Error(w, "the database or the bus does not answer", http.StatusServiceUnavailable)
+	default:
+		_, _ = w.Write([]byte("ok\n")) // a prober that is gone asks again
+	}
+}
+
+// URL is how the outside reaches the REST API.
+func (p *ControlPlane) URL() string {
+	if p.cfg.PublicURL != "" {
+		return p.cfg.PublicURL
+	}
+	return "http://" + p.http.Addr().String()
+}
+
+// EdgesAddr is where edges dial, nil for nowhere.
+func (p *ControlPlane) EdgesAddr() net.Addr {
+	if p.forEdge == nil {
+		return nil
+	}
+	return p.forEdge.Addr()
+}
+
+// Control is the seam for an edge in this process. It answers before Run and until the end of Close.
+func (p *ControlPlane) Control() control.Control { return p.edges }
+
+// AttachEdge makes an edge of this process reachable for commands until detach is called.
+func (p *ControlPlane) AttachEdge(id webhooks.EdgeID, e control.Edge) (detach func()) {
+	return p.edges.Attach(id, e)
+}
+
+// CreateKey makes an API key with every permission in the account of this name. Its text is stored nowhere.
+func (p *ControlPlane) CreateKey(ctx context.Context, accountName, keyName string) (text string, err error) {
+	return createKey(ctx, p.accounts, accountName, keyName)
+}
+
+// CreateEdgeToken makes a token that edges present. Its text is stored nowhere.
+func (p *ControlPlane) CreateEdgeToken(ctx context.Context, name string) (text string, err error) {
+	return p.accounts.CreateEdgeToken(ctx, name)
+}
+
+// NewKey is CreateKey, or with edge CreateEdgeToken, on a database alone: a control plane may be serving on it.
+func NewKey(ctx context.Context, database, accountName, name string, edge bool) (text string, err error) {
+	d, err := db.Open(ctx, database)
+	if err != nil {
+		return "", err
+	}
+	accounts := &account.Service{DB: d}
+	if edge {
+		text, err = accounts.CreateEdgeToken(ctx, name)
+	} else {
+		text, err = createKey(ctx, accounts, accountName, name)
+	}
+	return text, errors.Join(err, d.Close())
+}
+
+func createKey(ctx context.Context, accounts *account.Service, accountName, keyName string) (string, error) {
+	a, found, err := accounts.Named(ctx, accountName)
+	if err != nil {
+		return "", err
+	}
+	if !found {
+		return "", fmt.Errorf("there is no account %q; start the control plane once to make it", accountName)
+	}
+	return accounts.CreateKey(ctx, webhooks.AccountID(a.ID), keyName, "*")
+}
+
+// How long requests in progress may go on when the control plane stops.
+const (
+	stopWithin      = 10 * time.Second
+	stopEdgesWithin = 3 * time.Second
+)
+
+// Run serves until ctx ends, lets the requests in progress end, and closes everything. It is called once.
+func (p *ControlPlane) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	fail := func(what string, err error) {
+		if err != nil && ctx.Err() == nil {
+			cancel(fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	// Streams of commands last for ever; they end with this context, before their server waits for them.
+	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStreams()
+	api, forEdge := p.apiServer(), p.edgeServer(streams)
+	parts.Go(func() { fail("HTTP", serve(api, p.http)) })
+	if p.forEdge != nil {
+		parts.Go(func() { fail("edges' HTTP", serve(forEdge, p.forEdge)) })
+	}
+	workers, endWorkers := context.WithCancel(context.WithoutCancel(ctx))
+	defer endWorkers()
+	parts.Go(func() { fail("edges", p.edges.Run(workers)) })
+	parts.Go(func() { p.every(workers, time.Minute, "registrations.expire", p.credentials.Expire) })
+	parts.Go(func() {
+		p.every(workers, time.Hour, "idempotency.purge", func(ctx context.Context) error { return rest.Purge(ctx, p.db) })
+	})
+	p.cfg.Logger.Info("controlplane.started", "http", p.http.Addr().String(), "url", p.URL())
+
+	<-ctx.Done()
+	p.stopping.Store(true)
+	err := shutdown(api, stopWithin)
+	endStreams()
+	err = errors.Join(err, shutdown(forEdge, stopEdgesWithin))
+	endWorkers()
+	parts.Wait()
+	err = errors.Join(err, p.close())
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// every runs a task once and then at an interval, until ctx ends. A task that fails is logged, and tried again then.
+func (p *ControlPlane) every(ctx context.Context, interval time.Duration, name string, task func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := task(ctx); err != nil && ctx.Err() == nil {
+			p.cfg.Logger.Error(name, "error", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Time-outs of the servers. Bodies are bounded by rest, in size and time.
+const (
+	headerWithin = 10 * time.Second
+	idleFor      = 2 * time.Minute
+	maxHeader    = 64 << 10
+)
+
+func (p *ControlPlane) apiServer() *http.Server {
+	return &http.Server{
+		Handler: p.handler, ReadHeaderTimeout: headerWithin, IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(p.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+func (p *ControlPlane) edgeServer(streams context.Context) *http.Server {
+	return &http.Server{
+		Handler: &control.Handler{
+			Control: p.edges, Authorize: p.authorizeEdge, Attach: p.edges.Attach, Log: p.cfg.Logger,
+		},
+		Protocols: control.Protocols(), TLSConfig: p.cfg.EdgesTLS,
+		ReadHeaderTimeout: headerWithin, IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
+		BaseContext: func(net.Listener) context.Context { return streams },
+		ErrorLog:    slog.NewLogLogger(p.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// serve runs a server until it is shut down.
+func serve(s *http.Server, on net.Listener) error {
+	var err error
+	if s.TLSConfig != nil {
+		err = s.ServeTLS(on, "", "")
+	} else {
+		err = s.Serve(on)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// shutdown lets requests in progress end, and cuts off those that take longer than the limit.
+func shutdown(s *http.Server, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("requests still in progress: %w", err), s.Close())
+	}
+	return nil
+}
+
+// Close gives everything back. It can be called twice, and need not be after Run.
+func (p *ControlPlane) Close() error { return p.close() }
+
+func (p *ControlPlane) closeAll() error {
+	var err error
+	for _, l := range []net.Listener{p.http, p.forEdge} {
+		if l == nil {
+			continue
+		}
+		if e := l.Close(); !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	if p.blobs != nil {
+		err = errors.Join(err, p.blobs.Close())
+	}
+	if p.bus != nil {
+		err = errors.Join(err, p.bus.Close())
+	}
+	if p.db != nil {
+		err = errors.Join(err, p.db.Close())
+	}
+	return err
+}

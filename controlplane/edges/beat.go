@@ -1,0 +1,213 @@
+package edges
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/hookswitch/hookswitch/controlplane/call"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// row is an edge as it was last heard of.
+type row struct {
+	bun.BaseModel `bun:"table:edges"`
+
+	ID        webhooks.EdgeID `bun:"id,pk"`
+	BootID    string          `bun:"boot_id"`
+	Calls     int             `bun:"calls"`
+	Draining  bool            `bun:"draining"`
+	SIP       string          `bun:"sip"`
+	StartedAt time.Time       `bun:"started_at"` // first beat of this boot
+	BootedAt  time.Time       `bun:"booted_at"`  // the same by the edge's clock
+	BeatAt    time.Time       `bun:"beat_at"`
+	LastHeard *time.Time      `bun:"last_heard_at"` // last beat of the boot before this one
+}
+
+// When an edge is taken for gone.
+const (
+	lease       = 3 * time.Second  // without a beat for so long it gets no new calls
+	deadAfter   = 20 * time.Second // without a beat for so long its calls are ended
+	bootGrace   = 5 * time.Second  // an edge that came back tells of its former life itself, if it can
+	spoolGrace  = 15 * time.Second // and sends what is left of that life's recordings
+	quietAfter  = time.Minute      // a call of which nobody has heard, on an edge that does not have it
+	sweepEvery  = 2 * time.Second
+	expireEvery = time.Minute
+	sweepBatch  = 200
+)
+
+// Beat implements control.Control.
+func (s *Service) Beat(ctx context.Context, b control.Beat) error {
+	if b.EdgeID == "" || b.BootID == "" {
+		return &control.Error{Code: control.CodeInvalid, Message: "a beat names its edge and its boot"}
+	}
+	now := s.now()
+	booted := b.At.UTC().Truncate(time.Microsecond)
+	if b.At.IsZero() {
+		booted = now
+	}
+	r := &row{ID: b.EdgeID, BootID: b.BootID, Calls: b.Calls, Draining: b.Draining, SIP: b.SIP.String(), StartedAt: now, BootedAt: booted, BeatAt: now}
+	const reborn = "CASE WHEN ?TableAlias.boot_id = EXCLUDED.boot_id THEN "
+	_, err := s.DB.Write().NewInsert().Model(r).On("CONFLICT (id) DO UPDATE").
+		Set("started_at = " + reborn + "?TableAlias.started_at ELSE EXCLUDED.started_at END").
+		Set("booted_at = " + reborn + "?TableAlias.booted_at ELSE EXCLUDED.booted_at END").
+		Set("last_heard_at = " + reborn + "?TableAlias.last_heard_at ELSE ?TableAlias.beat_at END").
+		Set("boot_id = EXCLUDED.boot_id").Set("calls = EXCLUDED.calls").Set("draining = EXCLUDED.draining").
+		Set("sip = EXCLUDED.sip").Set("beat_at = EXCLUDED.beat_at").Exec(ctx)
+	if err != nil {
+		return db.Check(err)
+	}
+	s.mu.Lock()
+	delete(s.handed, b.EdgeID)
+	s.mu.Unlock()
+	return nil
+}
+
+// pick finds the edge for a new call.
+func (s *Service) pick(ctx context.Context) (row, control.Edge, error) {
+	var alive []row
+	err := s.DB.Read().NewSelect().Model(&alive).Where("beat_at >= ?", s.now().Add(-lease)).Where("NOT draining").
+		OrderBy("id", bun.OrderAsc).Scan(ctx)
+	if err != nil {
+		return row{}, nil, db.Check(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	best, load := -1, 0
+	for i, r := range alive {
+		if n := r.Calls + s.handed[r.ID]; len(s.attached[r.ID]) > 0 && (best < 0 || n < load) {
+			best, load = i, n
+		}
+	}
+	if best < 0 {
+		return row{}, nil, problem.Unavailable("no edge takes new calls at the moment; repeat the request shortly", 5*time.Second)
+	}
+	if s.handed == nil {
+		s.handed = map[webhooks.EdgeID]int{}
+	}
+	id := alive[best].ID
+	s.handed[id]++
+	all := s.attached[id]
+	return alive[best], all[len(all)-1].edge, nil
+}
+
+// Run sweeps until ctx ends, and removes contacts that have run out.
+func (s *Service) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.running = s.now()
+	s.mu.Unlock()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	var expired time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := s.Sweep(ctx)
+		if now := s.now(); now.Sub(expired) >= expireEvery { // look-ups pass over them before
+			expired = now
+			err = errors.Join(err, s.Credentials.Expire(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
+			s.Log.Error("edges.sweep", "error", err.Error())
+		}
+	}
+}
+
+// Sweep ends the records of calls that nobody else will end, with edge_lost, and finishes their recordings from what was
+// shipped: those of an edge that has not beaten for 20 s (while we were there to hear it), and those of the life that an
+// edge had before it started anew. It may run in several processes.
+//
+// Why 20 s and no question to other edges: with one edge nobody can be asked, and a call that ends in error because its
+// edge was only cut off from us is worse than a record that is closed a little later.
+func (s *Service) Sweep(ctx context.Context) error {
+	return s.DB.Lock(ctx, "edges.sweep", func(ctx context.Context) error {
+		var known []row
+		if err := s.DB.Read().NewSelect().Model(&known).Scan(ctx); err != nil {
+			return db.Check(err)
+		}
+		var errs []error
+		var ids []webhooks.EdgeID
+		for _, r := range known {
+			ids = append(ids, r.ID)
+			errs = append(errs, s.sweepEdge(ctx, r))
+		}
+		now := s.now()
+		if s.silentFor(now, time.Time{}) > deadAfter { // calls of an edge that never beat
+			errs = append(errs, s.close(ctx, call.Abandoned{NotOn: ids, QuietSince: now.Add(-deadAfter)}, now, true))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// silentFor is how long an edge that beat last at a time has been silent while this process listened.
+func (s *Service) silentFor(now, beat time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running.After(beat) {
+		beat = s.running
+	}
+	return now.Sub(beat)
+}
+
+func (s *Service) sweepEdge(ctx context.Context, r row) error {
+	now := s.now()
+	if s.silentFor(now, r.BeatAt) > deadAfter {
+		return s.close(ctx, call.Abandoned{Edge: r.ID}, r.BeatAt, true)
+	}
+	var errs []error
+	if alive := now.Sub(r.StartedAt); alive > bootGrace {
+		heard := r.StartedAt
+		if r.LastHeard != nil {
+			heard = *r.LastHeard
+		}
+		errs = append(errs, s.close(ctx, call.Abandoned{Edge: r.ID, ExceptBoot: r.BootID}, heard, alive > spoolGrace))
+	}
+	quiet := now.Add(-quietAfter)
+	errs = append(errs, s.close(ctx, call.Abandoned{Edge: r.ID, QuietSince: quiet, Unheard: true}, now, false))
+	if r.Calls == 0 { // its events were lost on the way: the edge drops them when it has too many
+		errs = append(errs, s.close(ctx, call.Abandoned{Edge: r.ID, QuietSince: quiet}, now, false))
+	}
+	return errors.Join(errs...)
+}
+
+// close ends abandoned calls, last heard of at a time, and on demand the recordings of those that have ended.
+func (s *Service) close(ctx context.Context, a call.Abandoned, heard time.Time, recordings bool) error {
+	lost, err := s.Calls.Find(ctx, a, sweepBatch)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range lost {
+		ended, err := s.Calls.Lose(ctx, id, heard)
+		if ended {
+			s.Log.Warn("call.lost", "call_id", id, "edge_id", a.Edge)
+		}
+		errs = append(errs, err)
+	}
+	if !recordings {
+		return errors.Join(errs...)
+	}
+	open, err := s.Recordings.Abandoned(ctx, a, sweepBatch)
+	errs = append(errs, err)
+	for _, id := range open {
+		errs = append(errs, s.rescue(ctx, id))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Service) rescue(ctx context.Context, id webhooks.RecordingID) error {
+	of, kind, data, told, err := s.Recordings.Rescue(ctx, id)
+	if err != nil || !told {
+		return err
+	}
+	s.Log.Warn("recording.rescued", "recording_id", id, "call_id", of, "size", data.Size)
+	return s.Calls.Append(ctx, of, kind, data)
+}

@@ -1,0 +1,234 @@
+// Package edges is the control plane as edges see it: it implements control.Control by asking the resources, knows which
+// edge lives and which holds which call, sends commands to them, and ends the records of calls whose edge is gone. What
+// a number, a trunk or an extension is, and how a call's record is kept, is left to their packages.
+package edges
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/app"
+	"github.com/hookswitch/hookswitch/controlplane/bus"
+	"github.com/hookswitch/hookswitch/controlplane/call"
+	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/media"
+	"github.com/hookswitch/hookswitch/controlplane/number"
+	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/controlplane/recording"
+	"github.com/hookswitch/hookswitch/controlplane/trunk"
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// Service is the control plane's side of the seam. It is safe for concurrent use.
+type Service struct {
+	DB          *db.DB
+	Bus         *bus.Bus
+	Accounts    *account.Service
+	Apps        *app.Service
+	Numbers     *number.Service
+	Trunks      *trunk.Service
+	Credentials *credential.Service
+	Calls       *call.Service
+	Recordings  *recording.Service
+	Files       *media.Service
+	Log         *slog.Logger
+	// DefaultAccount is the one whose domain an edge's own address, and any IP address, stands for; "" for none.
+	DefaultAccount webhooks.AccountID
+	// Now is the time of beats and sweeps; nil is db.Now.
+	Now func() time.Time
+
+	mu       sync.Mutex // guards what follows
+	attached map[webhooks.EdgeID][]*attachment
+	handed   map[webhooks.EdgeID]int // calls handed to an edge since its last beat
+	booted   map[string]time.Time    // by boot id, on the edge's clock; see earlier
+	routed   map[webhooks.CallID]reservation
+	running  time.Time // since when Run runs
+}
+
+var (
+	_ control.Control = (*Service)(nil)
+	_ call.Edges      = (*Service)(nil)
+)
+
+func (s *Service) now() time.Time {
+	if s.Now == nil {
+		return db.Now()
+	}
+	return s.Now()
+}
+
+// attachment is one connection to an edge.
+type attachment struct{ edge control.Edge }
+
+// Attach makes an edge reachable for commands until detach is called: the edge of this process, or one that has dialled
+// in (control.Handler.Attach). Of several connections the newest is used.
+func (s *Service) Attach(id webhooks.EdgeID, e control.Edge) (detach func()) {
+	mine := &attachment{e}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attached == nil {
+		s.attached = map[webhooks.EdgeID][]*attachment{}
+	}
+	s.attached[id] = append(s.attached[id], mine)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		var left []*attachment
+		for _, a := range s.attached[id] {
+			if a != mine {
+				left = append(left, a)
+			}
+		}
+		s.attached[id] = left
+		if len(left) == 0 {
+			delete(s.attached, id)
+		}
+	}
+}
+
+// edge is the newest connection to an edge, nil when it has none to this process.
+func (s *Service) edge(id webhooks.EdgeID) control.Edge {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.attached[id]
+	if len(all) == 0 {
+		return nil
+	}
+	return all[len(all)-1].edge
+}
+
+// commandWithin bounds a command to an edge.
+const commandWithin = 5 * time.Second
+
+// Act implements call.Edges.
+func (s *Service) Act(ctx context.Context, id webhooks.EdgeID, a call.Action) error {
+	e := s.edge(id)
+	if e == nil {
+		return call.ErrAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandWithin)
+	defer cancel()
+	err := e.Act(ctx, control.Action{
+		ActionID: a.ID, AccountID: a.AccountID, CallID: a.CallID, IfMatch: a.IfMatch,
+		HangUp: a.HangUp, Program: a.Program, URL: a.URL, Method: a.Method,
+	})
+	switch control.CodeOf(err) {
+	case control.CodeNotFound:
+		return call.ErrGone
+	case control.CodePrecondition:
+		return call.ErrChanged
+	case control.CodeBusy:
+		return call.ErrBusy
+	}
+	return err
+}
+
+// Prepare implements call.Edges: the live edge with the fewest calls that takes new ones.
+func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepared, error) {
+	a, err := s.Accounts.Get(ctx, o.AccountID)
+	if err != nil {
+		return call.Prepared{}, err
+	}
+	if err := s.mayOriginate(ctx, a); err != nil {
+		return call.Prepared{}, err
+	}
+	application, err := s.originated(ctx, o)
+	if err != nil {
+		return call.Prepared{}, err
+	}
+	found, e, err := s.pick(ctx)
+	if err != nil {
+		return call.Prepared{}, err
+	}
+	command := control.Originate{
+		CallID: o.CallID, AccountID: o.AccountID, Application: application, Target: o.Target, From: o.From, CallerName: o.CallerName,
+		Timeout: o.Timeout, TimeLimit: o.TimeLimit, Headers: o.Headers, SendDigits: o.SendDigits, Record: o.Record, Data: o.Data,
+		ExternalID: o.ExternalID, Language: a.Language(), StartedAt: o.StartedAt,
+	}
+	send := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, commandWithin)
+		defer cancel()
+		err := e.Originate(ctx, command)
+		if control.CodeOf(err) != "" {
+			return fmt.Errorf("%w: %w", call.ErrBusy, err)
+		}
+		return err
+	}
+	return call.Prepared{EdgeID: found.ID, BootID: found.BootID, ApplicationID: application.ID, Send: send}, nil
+}
+
+// mayOriginate counts the account's limits.
+func (s *Service) mayOriginate(ctx context.Context, a *account.Account) error {
+	full, err := s.full(ctx, a)
+	switch {
+	case err != nil:
+		return err
+	case full:
+		return problem.TooMany(fmt.Sprintf("the account has %d calls at once, which is its limit; wait until one has ended", a.Limits.Calls), 5*time.Second)
+	}
+	perSecond := a.Limits.CallsPerSecond
+	if perSecond <= 0 {
+		return nil
+	}
+	t, err := s.Bus.Take(ctx, "originate:"+a.ID, perSecond, max(1, int(math.Ceil(perSecond))))
+	if err != nil {
+		// A bus that is away must not stop calls.
+		s.Log.Warn("originate.rate_unknown", "account_id", a.ID, "error", err.Error())
+		return nil
+	}
+	if !t.OK {
+		return problem.TooMany(fmt.Sprintf("the account may start %g calls a second; wait as long as Retry-After says", perSecond), max(t.Wait, time.Millisecond))
+	}
+	return nil
+}
+
+// full reports whether the account has as many legs as it may.
+func (s *Service) full(ctx context.Context, a *account.Account) (bool, error) {
+	if a.Limits.Calls == 0 {
+		return false, nil
+	}
+	n, err := s.Calls.LiveOf(ctx, webhooks.AccountID(a.ID))
+	return n >= a.Limits.Calls, err
+}
+
+// originated is the application of a call that the API starts. One that names none is signed for by the account's
+// oldest, if there is any.
+func (s *Service) originated(ctx context.Context, o call.Origination) (control.Application, error) {
+	if o.ApplicationID != "" {
+		a, err := s.application(ctx, o.AccountID, o.ApplicationID)
+		if err != nil && problem.From(err).Code == problem.CodeNotFound {
+			return a, problem.RefusedField("/application_id", "unknown", "there is no %q in this account", o.ApplicationID)
+		}
+		return a, err
+	}
+	a := control.Application{Format: control.FormatNative, VoiceURL: o.URL, Program: o.Program, FallbackInstructions: o.Fallback}
+	signer, found, err := s.Apps.Default(ctx, o.AccountID)
+	if found {
+		a.Secrets = signer.Secrets(s.now())
+	}
+	return a, err
+}
+
+// application is an application as an edge needs it.
+func (s *Service) application(ctx context.Context, account webhooks.AccountID, id webhooks.ApplicationID) (control.Application, error) {
+	a, err := s.Apps.Get(ctx, account, id)
+	if err != nil {
+		return control.Application{}, err
+	}
+	program, fallback, err := a.Programs()
+	if err != nil {
+		return control.Application{}, fmt.Errorf("application %s: %w", id, err)
+	}
+	return control.Application{
+		ID: id, Format: a.Format, VoiceURL: a.VoiceURL, Method: a.Method, Program: program,
+		FallbackURL: a.FallbackURL, FallbackInstructions: fallback, StatusURL: a.StatusURL, Secrets: a.Secrets(s.now()),
+		ConnectTimeoutMS: a.ConnectTimeoutMS, BudgetMS: a.BudgetMS, Retries: &a.Retries, FallbackTimeoutMS: a.FallbackTimeoutMS,
+	}, nil
+}

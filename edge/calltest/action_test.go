@@ -1,0 +1,311 @@
+package calltest
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/webhooks"
+	"github.com/hookswitch/hookswitch/webhooks/webhooktest"
+)
+
+// waiting has the caller hear a hold tone until somebody changes that, and returns its call's id.
+func waiting(b *Bench) (*Call, webhooks.CallID) {
+	b.Program("1000", `[{"verb":"play","tone":"500","loop":0}]`)
+	call := b.Phone("1001").Dial("1000").Answered()
+	call.HearsTone(500)
+	return call, b.Event(webhooks.EventCallInitiated).CallID
+}
+
+func act(b *Bench, id webhooks.CallID, n int, change func(*control.Action)) error {
+	a := control.Action{ActionID: webhooks.ActionID("act_" + strconv.Itoa(n)), AccountID: Account, CallID: id}
+	change(&a)
+	return b.Calls.Act(context.Background(), a)
+}
+
+// settled checks that every action taken was completed or failed, once.
+func settled(t *testing.T, b *Bench, want map[string]webhooks.EventType) {
+	t.Helper()
+	b.Idle()
+	got := map[string]webhooks.EventType{}
+	for _, e := range b.Events(webhooks.EventActionCompleted, webhooks.EventActionFailed) {
+		id := string(e.Data.ActionID)
+		if got[id] != "" {
+			t.Errorf("%s was told of twice", id)
+		}
+		got[id] = e.Type
+	}
+	for id, kind := range want {
+		if got[id] != kind {
+			t.Errorf("%s: %q, expected %s", id, got[id], kind)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d actions were told of, expected %d", len(got), len(want))
+	}
+}
+
+func TestActionHangup(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); err != nil {
+			t.Fatal(err)
+		}
+		call.ExpectBye()
+		if cdr := b.Ended(webhooks.CauseAPIHangup); cdr.EndedBy != webhooks.EndedByAPI {
+			t.Errorf("%+v", cdr)
+		}
+		settled(t, b, map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted})
+	})
+}
+
+func TestActionReplacesWhatRuns(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		change := func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }
+		if err := act(b, id, 1, change); err != nil {
+			t.Fatal(err)
+		}
+		b.Event(webhooks.EventActionCompleted)
+		b.Pass(20 * time.Millisecond)
+		b.until(patience, "the tone goes on", func() bool { return call.bye != nil })
+		b.Ended(webhooks.CauseProgramEnd)
+		settled(t, b, map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted})
+	})
+}
+
+func TestActionByURL(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Answer("/changed", `[{"verb":"hangup"}]`)
+		call, id := waiting(b)
+		if err := act(b, id, 1, func(a *control.Action) { a.URL = b.App.URL + "/changed" }); err != nil {
+			t.Fatal(err)
+		}
+		b.App.Expect("modified", "call_id", string(id))
+		call.ExpectBye()
+		settled(t, b, map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted})
+	})
+}
+
+func TestActionByAURLThatFails(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Answer("/changed", webhooktest.Status(500))
+		call, id := waiting(b)
+		if err := act(b, id, 1, func(a *control.Action) { a.URL = b.App.URL + "/changed" }); err != nil {
+			t.Fatal(err)
+		}
+		call.ExpectBye()
+		b.Ended(webhooks.CauseWebhookFailed)
+		settled(t, b, map[string]webhooks.EventType{"act_1": webhooks.EventActionFailed})
+	})
+}
+
+func TestActionWhileTheApplicationThinks(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `[{"verb":"answer"},{"verb":"redirect","url":"/slow"}]`)
+		b.App.Answer("/slow", webhooktest.Hang())
+		call := b.Phone("1001").Dial("1000").Answered()
+		b.App.Expect("incoming")
+		b.App.Expect("/slow")
+		id := b.Event(webhooks.EventCallInitiated).CallID
+		if err := act(b, id, 1, func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }); err != nil {
+			t.Fatal(err)
+		}
+		call.Hears(SystemPrompt(t, "sys_goodbye"))
+		call.ExpectBye()
+		settled(t, b, map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted})
+	})
+}
+
+func TestActionTellsTheVerbItCutShort(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", `[{"verb":"gather","timeout":60,"on":{"redirected":[{"verb":"play","media_id":"sys_busy"}]}}]`)
+		call := b.Phone("1001").Dial("1000").Answered()
+		id := b.Event(webhooks.EventCallInitiated).CallID
+		if err := act(b, id, 1, func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }); err != nil {
+			t.Fatal(err)
+		}
+		call.Hears(SystemPrompt(t, "sys_goodbye")) // and nothing else: the change took over
+		call.ExpectBye()
+	})
+}
+
+func TestActionIfMatch(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		stale := act(b, id, 1, func(a *control.Action) { a.HangUp, a.IfMatch = true, "0" })
+		if control.CodeOf(stale) != control.CodePrecondition {
+			t.Fatalf("with the etag of before the answer: %v", stale)
+		}
+		if err := act(b, id, 2, func(a *control.Action) { a.HangUp, a.IfMatch = true, "1" }); err != nil {
+			t.Fatalf("with the present etag: %v", err)
+		}
+		call.ExpectBye()
+		settled(t, b, map[string]webhooks.EventType{"act_2": webhooks.EventActionCompleted})
+	})
+}
+
+func TestActionTooLate(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		call.HangUp()
+		b.Idle()
+		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); control.CodeOf(err) != control.CodeNotFound {
+			t.Errorf("after the end: %v", err)
+		}
+		settled(t, b, nil)
+	})
+}
+
+func TestActionOfAnotherAccount(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		err := act(b, id, 1, func(a *control.Action) { a.HangUp, a.AccountID = true, "acc_00000000000000000000000002" })
+		if control.CodeOf(err) != control.CodeNotFound {
+			t.Errorf("%v", err)
+		}
+		b.Pass(time.Second)
+		call.Talking()
+		call.HangUp()
+	})
+}
+
+func TestEveryActionTakenIsToldOfOnceThoughTheCallEnds(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		want := map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted}
+		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); err != nil {
+			t.Fatal(err)
+		}
+		for n := 2; n < 6; n++ { // in the same moment
+			if act(b, id, n, func(a *control.Action) { a.HangUp = true }) == nil {
+				want["act_"+strconv.Itoa(n)] = webhooks.EventActionFailed
+			}
+		}
+		call.ExpectBye()
+		settled(t, b, want)
+	})
+}
+
+func TestChangeToADialingCallerEndsTheRinging(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		callee := b.Phone("1002")
+		call := dialing(b, to1002, ``).Answered()
+		id := b.Event(webhooks.EventCallInitiated).CallID
+		ringing := callee.Rings()
+		if err := act(b, id, 1, func(a *control.Action) { a.Program = Program(t, `[{"verb":"hangup"}]`) }); err != nil {
+			t.Fatal(err)
+		}
+		ringing.ExpectCancel()
+		call.ExpectBye()
+		settled(t, b, map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted})
+	})
+}
+
+// originate has the edge call a phone on behalf of the API.
+func originate(t *testing.T, b *Bench, change func(*control.Originate)) webhooks.CallID {
+	t.Helper()
+	o := control.Originate{
+		CallID: webhooks.NewCallID(), AccountID: Account, Target: webhooks.DialTarget{Extension: "1001"}, From: "+862368925278", Language: "en",
+		Application: control.Application{ID: "app_stored", Format: control.FormatNative, VoiceURL: b.App.URL + "/voice"},
+	}
+	if change != nil {
+		change(&o)
+	}
+	if err := b.Calls.Originate(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	return o.CallID
+}
+
+func TestOriginatedCallIsAnswered(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		phone := b.Phone("1001")
+		b.App.Answer("/voice", `[{"verb":"play","media_id":"sys_welcome"}]`)
+		id := originate(t, b, func(o *control.Originate) { o.Data, o.ExternalID = map[string]any{"order": "17"}, "ext-1" })
+		call := phone.Rings()
+		b.Pass(2 * time.Second)
+		b.App.ExpectNothing()
+		call.Answer()
+		b.App.Expect("answered", "call_id", string(id), "direction", "outbound_api", "from", "+862368925278", "to", "1001",
+			"data.order", "17", "status", "in_progress", "external_id", "ext-1")
+		call.Hears(SystemPrompt(t, "sys_welcome"))
+		call.ExpectBye()
+		if cdr := b.Ended(webhooks.CauseProgramEnd); cdr.Status != webhooks.StatusCompleted || cdr.RingTime < 2 || cdr.SIPCode != 200 {
+			t.Errorf("%+v", cdr)
+		}
+	})
+}
+
+func TestOriginatedCallIsNotAnswered(t *testing.T) {
+	for name, c := range map[string]struct {
+		callee func(*Phone)
+		cause  webhooks.Cause
+		status webhooks.Status
+		code   int
+	}{
+		"busy":      {func(p *Phone) { p.Called().Busy() }, webhooks.CauseBusy, webhooks.StatusBusy, 486},
+		"declined":  {func(p *Phone) { p.Called().Decline() }, webhooks.CauseDeclined, webhooks.StatusRejected, 603},
+		"no answer": {func(p *Phone) { p.Rings().ExpectCancel() }, webhooks.CauseNoAnswer, webhooks.StatusNoAnswer, 480},
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				phone := b.Phone("1001")
+				originate(t, b, func(o *control.Originate) { o.Timeout = 10 })
+				c.callee(phone)
+				if cdr := b.Ended(c.cause); cdr.Status != c.status || cdr.SIPCode != c.code || cdr.AnsweredAt != nil {
+					t.Errorf("%+v", cdr)
+				}
+				b.App.ExpectNothing()
+			})
+		})
+	}
+}
+
+func TestOriginatedCallToNobody(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		originate(t, b, func(o *control.Originate) { o.Target.Extension = "1999" })
+		b.Ended(webhooks.CauseUnreachable)
+	})
+}
+
+func TestOriginatedCallIsHungUpWhileItRings(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		phone := b.Phone("1001")
+		id := originate(t, b, nil)
+		ringing := phone.Rings()
+		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); err != nil {
+			t.Fatal(err)
+		}
+		ringing.ExpectCancel()
+		b.Ended(webhooks.CauseAPIHangup)
+		settled(t, b, map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted})
+	})
+}
+
+func TestOriginatedCallIsRecordedAndPressesKeys(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		phone := b.Phone("1001")
+		b.App.Answer("/voice", `[{"verb":"pause","length":2}]`)
+		originate(t, b, func(o *control.Originate) { o.Record, o.SendDigits = true, "W12" })
+		call := phone.Rings().Answer()
+		call.Pressed("12")
+		call.ExpectBye()
+		if _, f := shipped(t, b); f.Channels != 2 || f.Samples < 2*perSecond {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+func TestOriginatedCallReachesItsTimeLimit(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		phone := b.Phone("1001")
+		b.App.Answer("/voice", `[{"verb":"pause","length":60}]`)
+		originate(t, b, func(o *control.Originate) { o.TimeLimit = 5 })
+		phone.Rings().Answer().ExpectByeWithin(6 * time.Second)
+		b.Ended(webhooks.CauseTimeLimit)
+	})
+}

@@ -1,0 +1,412 @@
+package calltest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/edge/media"
+	"github.com/hookswitch/hookswitch/edge/session"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// storyWith is a story on a bench that is set up otherwise.
+func storyWith(t *testing.T, setup Setup, tell func(t *testing.T, b *Bench)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { tell(t, NewWith(t, setup)) })
+}
+
+const wait60 = `[{"verb":"answer"},{"verb":"pause","length":60}]`
+
+func TestHoldAndResume(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		call.HearsSilence(time.Second)
+		call.Hold()
+		held := b.Event(webhooks.EventCallHeld)
+		b.Pass(45 * time.Second) // longer than anybody may be silent who is not on hold
+		call.Talking()
+		call.Resume()
+		resumed := b.Event(webhooks.EventCallHeld)
+		if held.Data.Held == nil || !*held.Data.Held || resumed.Data.Held == nil || *resumed.Data.Held {
+			t.Errorf("held %v, then %v", held.Data.Held, resumed.Data.Held)
+		}
+		call.Forget()
+		call.HearsSilence(time.Second)
+		call.ExpectBye()
+	})
+}
+
+func TestPhoneThatFallsSilentIsGone(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		call.Mute(true)
+		call.ExpectByeWithin(31 * time.Second)
+		if cdr := b.Ended(webhooks.CauseMediaTimeout); cdr.EndedBy != webhooks.EndedBySystem || cdr.Status != webhooks.StatusCompleted {
+			t.Errorf("%+v", cdr)
+		}
+	})
+}
+
+func TestTimeLimitOfANumber(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Plane.TimeLimit = 10
+		b.Program("1000", wait60)
+		b.Phone("1001").Dial("1000").Answered().ExpectByeWithin(11 * time.Second)
+		b.Ended(webhooks.CauseTimeLimit)
+	})
+}
+
+func TestNoCodecInCommon(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		phone := b.Phone("1001")
+		phone.Opus = true
+		phone.Dial("1000").Expect(488)
+		if cdr := b.Ended(webhooks.CauseNoCodec); cdr.Status != webhooks.StatusFailed || cdr.SIPCode != 488 {
+			t.Errorf("%+v", cdr)
+		}
+	})
+}
+
+func TestEveryPortInUse(t *testing.T) {
+	ports := func(c *media.Config) { c.PortMin, c.PortMax = 20000, 20001 }
+	storyWith(t, Setup{Media: ports}, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		b.Phone("1002").Dial("1000").ExpectHeader(503, "Retry-After", "5")
+		call.HangUp()
+		b.Phone("1002").Dial("1000").Expect(503) // the port rests for 10 s
+		b.Pass(11 * time.Second)
+		b.Phone("1002").Dial("1000").Answered().HangUp()
+	})
+}
+
+func TestEdgeIsFull(t *testing.T) {
+	most := func(c *session.Config) { c.MaxCalls = 1 }
+	storyWith(t, Setup{Session: most}, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		b.Phone("1002").Dial("1000").ExpectHeader(503, "Retry-After", "5")
+		call.HangUp()
+		b.Idle()
+		b.Phone("1002").Dial("1000").Answered().HangUp()
+	})
+}
+
+func TestDrainingEdgeTakesNoNewCallsAndLetsTheOldEnd(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		drained := make(chan error, 1)
+		go func() { drained <- b.Calls.Drain(context.Background()) }()
+		b.Pass(time.Second)
+		b.Phone("1002").Dial("1000").ExpectHeader(503, "Retry-After", "5")
+		err := b.Calls.Originate(context.Background(), control.Originate{CallID: webhooks.NewCallID(), AccountID: Account})
+		if control.CodeOf(err) != control.CodeBusy {
+			t.Errorf("originate: %v", err)
+		}
+		call.Talking()
+		call.HangUp()
+		if err := <-drained; err != nil {
+			t.Errorf("drain: %v", err)
+		}
+	})
+}
+
+func TestEdgeThatStopsEndsItsCalls(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		b.Program("1001", `[{"verb":"pause","length":60}]`)
+		ringing := b.Phone("1002").Dial("1001").Expect(180)
+		b.Close()
+		if !call.final || !ringing.final {
+			t.Error("the phones do not know")
+		}
+		ends := b.Events(webhooks.EventCallEnded)
+		for _, e := range ends {
+			if e.Data.CDR.Cause != webhooks.CauseEdgeDrain {
+				t.Errorf("ended with %s", e.Data.CDR.Cause)
+			}
+		}
+		if published := b.Plane.Published(); len(ends) != 2 || len(published) != len(b.Events()) {
+			t.Errorf("%d ends, %d of %d events were published", len(ends), len(published), len(b.Events()))
+		}
+	})
+}
+
+func TestLostACKIsMadeUpFor(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").AnsweredWithoutACK()
+		b.Pass(3 * time.Second)
+		call.ACK()
+		b.Pass(10 * time.Second)
+		call.Talking()
+		call.HangUp()
+		b.Ended(webhooks.CauseCallerHangup)
+	})
+}
+
+func TestCallWithoutACKEnds(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").AnsweredWithoutACK()
+		call.ExpectByeWithin(35 * time.Second)
+		b.Ended(webhooks.CauseMediaTimeout)
+	})
+}
+
+func TestRegisteredPhoneIsTakenAtItsWord(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		phone := b.Phone("1001")
+		if code := phone.Register(); code != 200 {
+			t.Fatalf("REGISTER was answered %d", code)
+		}
+		bindings := b.Plane.Registrations()
+		if len(bindings) != 1 || bindings[0].Source != phone.Addr || bindings[0].CredentialID != "cred_1001" ||
+			len(bindings[0].Contacts) != 1 || bindings[0].Contacts[0].Expires != 600 {
+			t.Errorf("%+v", bindings)
+		}
+		phone.Password = "wrong"
+		if code := phone.Register(); code != 401 {
+			t.Errorf("with a wrong password: %d", code)
+		}
+	})
+}
+
+func TestUnknownUserLooksLikeAWrongPassword(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Plane.OnCredential = func(control.CredentialQuery) (control.Credential, error) {
+			return control.Credential{Realm: Realm}, nil
+		}
+		if code := b.Phone("1001").Register(); code != 401 {
+			t.Errorf("%d", code)
+		}
+	})
+}
+
+func TestGuessingPasswordsIsBanned(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		phone := b.Phone("1001")
+		right := phone.Password
+		phone.Password = "wrong"
+		tries := 0
+		for ; tries < 50 && phone.Register() != 0; tries++ {
+		}
+		if tries == 50 {
+			t.Fatal("50 wrong passwords were answered")
+		}
+		phone.Password = right
+		if code := phone.Register(); code != 0 {
+			t.Errorf("a banned address was answered %d", code)
+		}
+		if code := b.Phone("1002").Register(); code != 200 {
+			t.Errorf("another address was answered %d", code)
+		}
+	})
+}
+
+func TestRegisterWhileTheControlPlaneIsAway(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Plane.Away(true)
+		if code := b.Phone("1001").Register(); code != 503 {
+			t.Errorf("%d", code)
+		}
+	})
+}
+
+func TestCallWithCredentials(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		route := func(in control.Incoming) (control.Route, error) {
+			if in.CredentialID == "" {
+				return control.Route{}, &control.Error{Code: control.CodeChallenge, Realm: Realm, Message: "an extension"}
+			}
+			return control.Route{
+				AccountID: Account, From: in.FromUser, To: in.ToUser, Dialed: in.ToUser, CredentialID: in.CredentialID,
+				Application: control.Application{Format: control.FormatNative, Program: Program(t, `[{"verb":"answer"},{"verb":"hangup"}]`)},
+			}, nil
+		}
+		b.Plane.OnRoute = route
+		b.Phone("1001").Dial("1000").Challenged().Answered().ExpectBye()
+		if e := b.Event(webhooks.EventCallInitiated); e.Data.CredentialID != "cred_1001" {
+			t.Errorf("the call is of %q", e.Data.CredentialID)
+		}
+		thief := b.Phone("1002")
+		thief.Password = "wrong"
+		thief.Dial("1000").Challenged().Expect(401)
+		b.Idle()
+		if n := len(b.Events(webhooks.EventCallInitiated)); n != 1 {
+			t.Errorf("%d calls", n)
+		}
+	})
+}
+
+func TestRefusalsOfTheControlPlane(t *testing.T) {
+	for code, status := range map[control.Code]int{
+		control.CodeNotFound: 404, control.CodeNotAllowed: 403, control.CodeBusy: 503, control.CodeInvalid: 500, control.CodeSilence: 0,
+	} {
+		t.Run(string(code), func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				b.Plane.OnRoute = func(control.Incoming) (control.Route, error) {
+					return control.Route{}, &control.Error{Code: code, Message: "no"}
+				}
+				call := b.Phone("1001").Dial("1000")
+				if status == 0 {
+					call.ExpectNothing(10 * time.Second)
+				} else {
+					call.Expect(status)
+				}
+				if n := len(b.Events()); n != 0 {
+					t.Errorf("%d events of a call that was none", n)
+				}
+			})
+		})
+	}
+}
+
+func TestLastRouteServesWhileTheControlPlaneIsAway(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Plane.KeepFor = 3600
+		b.Program("1000", `[{"verb":"answer"},{"verb":"hangup"}]`)
+		b.Program("1005", `[{"verb":"answer"},{"verb":"hangup"}]`)
+		phone := b.Phone("1001")
+		phone.Dial("1000").Answered().ExpectBye()
+		b.Plane.Away(true)
+		phone.DialWith("1000", Invite{From: "1009"}).Answered().ExpectBye()
+		phone.Dial("1005").ExpectHeader(503, "Retry-After", "5") // never routed before
+		b.Event(webhooks.EventCallInitiated)
+		if e := b.Event(webhooks.EventCallInitiated); e.Data.From != "1009" {
+			t.Errorf("from %s", e.Data.From)
+		}
+		b.Pass(2 * time.Hour / 60) // still within the time
+		phone.Dial("1000").Answered().ExpectBye()
+		b.Plane.Away(false)
+		b.Pass(3 * time.Second)
+		if published := len(b.Plane.Published()); published != len(b.Events()) {
+			t.Errorf("%d of %d events were published", published, len(b.Events()))
+		}
+	})
+}
+
+func TestRouteThatMayNotBeKeptIsNot(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", `[{"verb":"answer"},{"verb":"hangup"}]`)
+		phone := b.Phone("1001")
+		phone.Dial("1000").Answered().ExpectBye()
+		b.Plane.Away(true)
+		phone.Dial("1000").Expect(503)
+	})
+}
+
+func TestEventsAreSpooledWhileTheControlPlaneIsAwayAndComeInOrder(t *testing.T) {
+	spool := t.TempDir()
+	storyWith(t, Setup{Spool: spool}, func(t *testing.T, b *Bench) {
+		b.Plane.KeepFor = 3600
+		b.Program("1000", `[{"verb":"gather","num_digits":1}]`)
+		phone := b.Phone("1001")
+		call := phone.Dial("1000").Answered()
+		b.Pass(time.Second)
+		b.Plane.Away(true)
+		call.Press("1")
+		call.ExpectBye()
+		for range 5 {
+			call := phone.Dial("1000").Answered()
+			call.Press("2")
+			call.ExpectBye()
+		}
+		b.Idle()
+		b.Pass(5 * time.Second)
+		if info, err := os.Stat(filepath.Join(spool, "events.ndjson")); err != nil || info.Size() == 0 {
+			t.Fatalf("the spool: %v", err)
+		}
+		b.Plane.Away(false)
+		b.Pass(5 * time.Second)
+		if published := len(b.Plane.Published()); published != len(b.Events()) {
+			t.Errorf("%d of %d events were published", published, len(b.Events()))
+		}
+		if _, err := os.Stat(filepath.Join(spool, "events.ndjson")); !os.IsNotExist(err) {
+			t.Errorf("the spool is still there: %v", err)
+		}
+	})
+}
+
+func TestRestartPublishesWhatWasSpooled(t *testing.T) {
+	spool := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		voice := Voice(8, 2*time.Second)
+		first := NewWith(t, Setup{Spool: spool})
+		call := recording(first, first.Phone("1001"), `,"finish_on_key":"#","trim":false`)
+		first.Plane.Away(true)
+		call.Say(voice)
+		first.Pass(jitterTime)
+		call.Press("#")
+		call.ExpectBye()
+		first.Idle()
+		emitted := first.Events()
+		first.Close()
+
+		second := NewWith(t, Setup{Spool: spool})
+		second.Pass(5 * time.Second)
+		published := second.Plane.Published()
+		before := first.Plane.Published()
+		if len(before)+len(published) < len(emitted) {
+			t.Fatalf("%d of %d events reached the control plane", len(before)+len(published), len(emitted))
+		}
+		finished := slices.IndexFunc(published, func(e webhooks.Event) bool { return e.Type == webhooks.EventRecordingCompleted })
+		if finished < 0 {
+			t.Fatalf("no recording: %s", kinds(published))
+		}
+		octets, _, ok := second.Plane.Recording(published[finished].Data.RecordingID)
+		if !ok || !strings.Contains(string(octets), string(voice)) {
+			t.Errorf("the recording of %d samples is not what was said", len(octets))
+		}
+		left, err := os.ReadDir(spool)
+		if err != nil || len(left) != 0 {
+			t.Errorf("the spool still holds %v, %v", left, err)
+		}
+	})
+}
+
+func TestPanicEndsItsOwnCallOnly(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		b.Plane.OnResolve = func(control.ResolveQuery) (control.Resolved, error) { panic("a fault of our own") }
+		b.Program("1001", `[{"verb":"dial","to":[{"extension":"1003"}]}]`)
+		b.Phone("1002").Dial("1001").Answered().ExpectBye()
+		b.Ended(webhooks.CauseError)
+		call.Talking()
+		call.HangUp()
+		b.Ended(webhooks.CauseCallerHangup)
+	})
+}
+
+func TestManyCallsAtOnceKeepApart(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", `[{"verb":"gather","num_digits":1},{"verb":"play","media_id":"sys_digits_{{trigger.digits}}"}]`)
+		var calls []*Call
+		for n := range 10 {
+			calls = append(calls, b.Phone(fmt.Sprint(1001+n)).Dial("1000"))
+		}
+		for n, call := range calls {
+			call.Answered()
+			call.Press(fmt.Sprint(n))
+		}
+		for n, call := range calls {
+			call.Hears(SystemPrompt(t, fmt.Sprintf("sys_digits_%d", n)))
+			call.ExpectBye()
+		}
+	})
+}
