@@ -129,9 +129,10 @@ func setupPhase(ctx context.Context, s settings, server *server, a *agent) error
 	used := server.usage().cpu - before.cpu
 	settle()
 	var setup, first histogram
-	answered := 0
+	answered, refusals := 0, map[int]int{}
 	for _, c := range all {
 		if c.code != 200 {
+			refusals[c.code]++
 			continue
 		}
 		answered++
@@ -141,6 +142,9 @@ func setupPhase(ctx context.Context, s settings, server *server, a *agent) error
 		}
 	}
 	fmt.Printf("  calls            %d placed, %d answered, %.1f a second\n", len(all), answered, float64(answered)/elapsed.Seconds())
+	if len(refusals) > 0 {
+		fmt.Printf("  not answered     by SIP code (0: no response): %v\n", refusals)
+	}
 	fmt.Printf("  INVITE to 200    %s\n", &setup)
 	fmt.Printf("  INVITE to audio  %s\n", &first)
 	fmt.Printf("  server CPU       %.2f ms a call (%.0f %% of one core)\n", ms(used)/float64(max(answered, 1)), 100*used.Seconds()/elapsed.Seconds())

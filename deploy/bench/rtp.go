@@ -220,6 +220,9 @@ func (g *generator) check(s *stream, packet []byte, at int64) {
 		}
 		s.frame = 0
 	}
+	if s.frame == 0 && silent(payload) {
+		return // between the end of the prompt and that of the call
+	}
 	if string(payload) != string(g.prompt[s.frame]) {
 		s.wrong++
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -136,7 +137,11 @@ func (c *Calls) refuseRoute(d *sip.Dialog, in control.Incoming, err error) {
 		c.refuse(d, 503, retryAfter)
 		return
 	}
-	c.cfg.Logger.Info("call.refused", "code", refusal.Code, "rule", refusal.Message, "source", d.RemoteAddr().Addr().String(), "sip_call_id", in.SIPCallID)
+	level := slog.LevelInfo
+	if refusal.Code == control.CodeChallenge {
+		level = slog.LevelDebug // every phone is asked for its password once
+	}
+	c.cfg.Logger.Log(c.ctx, level, "call.refused", "code", refusal.Code, "rule", refusal.Message, "source", d.RemoteAddr().Addr().String(), "sip_call_id", in.SIPCallID)
 	switch refusal.Code {
 	case control.CodeSilence:
 		d.Drop()

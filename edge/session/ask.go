@@ -111,7 +111,7 @@ func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	replies := make(chan reply, 1)
-	s.work.Go(func() { replies <- s.fetch(ctx, ask) })
+	s.spawn(func() { replies <- s.fetch(ctx, ask) })
 	s.replies = replies
 	defer func() { s.replies = nil }()
 	defer s.leg.StopPlay(s.playWhileWaiting())
@@ -261,7 +261,7 @@ func (s *Session) tellFailure(a webhooks.Ask, err error) {
 // answer is ignored; it is one request within the usual budget.
 func (s *Session) notify(reason webhooks.Reason, target webhooks.Target, trigger *webhooks.Trigger) {
 	ask := s.prepare(question{reason: reason, target: target, trigger: trigger})
-	s.work.Go(func() {
+	s.spawn(func() {
 		if got := s.fetch(context.WithoutCancel(s.ctx), ask); got.err != nil {
 			s.tellFailure(ask, got.err)
 		}

@@ -105,7 +105,7 @@ func (d *dialing) next() {
 	d.ringing++
 	sole := len(d.To) == 1
 	codecs := d.s.codecs()
-	d.s.work.Go(func() { d.s.callTarget(d, target, sole, codecs) })
+	d.s.spawn(func() { d.s.callTarget(d, target, sole, codecs) })
 }
 
 // codecs puts the codec in use first, so that the other leg need not be transcoded.

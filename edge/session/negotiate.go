@@ -145,7 +145,7 @@ func (s *Session) answer(headers map[string]string) bool {
 	}
 	// The ACK is waited for beside the program: the caller hears the first prompt a round trip earlier, and a lost ACK
 	// costs nothing (the dialog repeats the 200 and ends the call after 64·T1).
-	s.work.Go(func() {
+	s.spawn(func() {
 		if err := s.dialog.Answer(s.ctx, body, sipHeaders(headers)...); err != nil {
 			s.cancel(s.dialogEnd(err))
 			return

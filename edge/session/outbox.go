@@ -44,6 +44,9 @@ const (
 	publishTime    = 5 * time.Second
 	publishAtOnce  = 8   // calls
 	backlogPerTurn = 500 // events read back in one go
+
+	// gather is how long a round waits for company: what a call emits in one breath is one transaction.
+	gather = 10 * time.Millisecond
 )
 
 func newOutbox(cfg Config) (*outbox, error) {
@@ -103,6 +106,7 @@ func (o *outbox) run(ctx context.Context) {
 			}
 			return
 		case <-o.wake:
+			sleep(ctx, gather)
 			o.round(ctx, o.take())
 		case <-retry.C:
 			if o.backlog != nil {

@@ -106,12 +106,23 @@ func (s *Session) fork(ctx context.Context, hops []control.Hop, p placing) (*sip
 	defer cancel()
 	results := make(chan attempt, len(hops))
 	for _, hop := range hops {
-		s.work.Go(func() { results <- s.invite(ctx, hop, p, len(hops) == 1) })
+		s.spawn(func() {
+			got := attempt{end: ended{cause: webhooks.CauseError}}
+			defer func() { results <- got }() // come what may: fork waits for all of them
+			got = s.invite(ctx, hop, p, len(hops) == 1)
+		})
 	}
 	var winner *sip.Dialog
 	var worst ended
-	for range hops {
-		got := <-results
+	for left := len(hops); left > 0; {
+		var got attempt
+		select {
+		case a := <-s.actions:
+			s.takeRinging(a)
+			continue
+		case got = <-results:
+			left--
+		}
 		switch {
 		case got.dialog == nil:
 			worst = worse(worst, got.end)
@@ -119,10 +130,22 @@ func (s *Session) fork(ctx context.Context, hops []control.Hop, p placing) (*sip
 			winner = got.dialog
 			cancel() // the others are told by CANCEL
 		default: // answered in the same moment
-			s.work.Go(func() { s.release(got.dialog) })
+			s.spawn(func() { s.release(got.dialog) })
 		}
 	}
 	return winner, worst
+}
+
+// takeRinging takes a live change to a leg that is not answered yet: it ends, or the change is what runs once it is
+// answered.
+func (s *Session) takeRinging(a control.Action) {
+	if s.pending != nil {
+		s.emit(webhooks.EventActionFailed, webhooks.EventData{ActionID: s.pending.ActionID, Message: "another change came before the call was answered"})
+	}
+	s.pending = &a
+	if a.HangUp {
+		s.takeAction()
+	}
 }
 
 // release ends a dialog that nobody needs.

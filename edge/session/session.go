@@ -118,6 +118,16 @@ func (c *Calls) newSession(parent context.Context, id webhooks.CallID, account w
 // conduct runs the session's body and ends the leg, whatever happens in it.
 func (s *Session) conduct(body func()) {
 	defer s.finish()
+	s.recovered(body)
+}
+
+// spawn starts a goroutine of this session, which finish waits for.
+func (s *Session) spawn(body func()) {
+	s.work.Go(func() { s.recovered(body) })
+}
+
+// recovered runs a part of the session. A panic in it ends this call and no other.
+func (s *Session) recovered(body func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.log.Error("call.panicked", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
@@ -185,7 +195,7 @@ func (s *Session) hangUp(end ended) {
 	info := end.cause.Info()
 	reason := sip.Header{Name: "Reason", Value: fmt.Sprintf("Q.850;cause=%d", info.Q850)}
 	// The far side gets one transaction's time to answer, after this leg is over in every other way.
-	s.work.Go(func() {
+	s.spawn(func() {
 		ctx, done := context.WithTimeout(context.Background(), 32*time.Second)
 		defer done()
 		var err error
