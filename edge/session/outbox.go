@@ -42,7 +42,7 @@ type outbox struct {
 const (
 	maxPending     = 100_000 // events in memory; beyond, events are dropped and counted
 	publishTime    = 5 * time.Second
-	publishAtOnce  = 8   // calls
+	publishAtOnce  = 32  // calls; the control plane stores them in one transaction
 	backlogPerTurn = 500 // events read back in one go
 
 	// gather is how long a round waits for company: what a call emits in one breath is one transaction.

@@ -13,10 +13,9 @@ import (
 
 // common are the settings of every process that serves.
 type common struct {
-	Data      string        `flag:"data" default:"./data" help:"folder of everything this process keeps"`
-	LogLevel  string        `flag:"log-level" default:"info" help:"debug, info, warn or error"`
-	LogFormat string        `flag:"log-format" default:"text" help:"text or json"`
-	Drain     time.Duration `flag:"drain" default:"30s" help:"how long live calls may go on after SIGTERM; 0 is until they end"`
+	Data      string `flag:"data" default:"./data" help:"folder of everything this process keeps"`
+	LogLevel  string `flag:"log-level" default:"info" help:"debug, info, warn or error"`
+	LogFormat string `flag:"log-format" default:"text" help:"text or json"`
 }
 
 // edgeSettings are an edge's.
@@ -43,15 +42,17 @@ type upSettings struct {
 	common
 	controlSettings
 	edgeSettings
-	APIKey string `flag:"api-key" help:"the API key of the first start; made and shown by default" secret:"true"`
+	Drain  time.Duration `flag:"drain" default:"30s" help:"how long live calls may go on after SIGTERM; 0 is until they end"`
+	APIKey string        `flag:"api-key" help:"the API key of the first start; made and shown by default" secret:"true"`
 }
 
 // edgeProcess is an edge apart from its control plane.
 type edgeProcess struct {
 	common
 	edgeSettings
-	Control string `flag:"control" help:"http://HOST:PORT of the control plane's --edges"`
-	Token   string `flag:"token" help:"the edge_… token of hookswitch key create --edge" secret:"true"`
+	Control string        `flag:"control" help:"http://HOST:PORT of the control plane's --edges"`
+	Token   string        `flag:"token" help:"the edge_… token of hookswitch key create --edge" secret:"true"`
+	Drain   time.Duration `flag:"drain" default:"0s" help:"how long live calls may go on after SIGTERM; 0 is until they end"`
 }
 
 // controlProcess is a control plane apart from its edges.
