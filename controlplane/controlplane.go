@@ -76,6 +76,9 @@ type ControlPlane struct {
 // New opens the stores, brings the database's schema up to date, and listens. Run serves; Close gives everything back
 // when Run is not called.
 func New(ctx context.Context, cfg Config) (*ControlPlane, error) {
+	if cfg.Logger == nil || cfg.CheckAudio == nil {
+		return nil, errors.New("controlplane: Logger and CheckAudio are needed")
+	}
 	p := &ControlPlane{cfg: cfg}
 	p.close = sync.OnceValue(p.closeAll)
 	if err := p.open(ctx); err != nil {

@@ -42,6 +42,7 @@ type Config struct {
 	Observe       func(webhooks.Event) // may be nil; see session.Config
 	RTPTimeout    time.Duration        // 0: 30 s
 	MaxCalls      int                  // 0: 10,000
+	MaxLateness   time.Duration        // of the media clock before new calls are refused; 0: see media.Config
 }
 
 // Edge is a running edge.
@@ -59,7 +60,7 @@ type Edge struct {
 func New(cfg Config) (*Edge, error) {
 	e := &Edge{log: cfg.Logger}
 	var err error
-	e.media, err = media.New(media.Config{PortMin: cfg.RTPMin, PortMax: cfg.RTPMax, RealTime: true, Logger: cfg.Logger})
+	e.media, err = media.New(media.Config{PortMin: cfg.RTPMin, PortMax: cfg.RTPMax, RealTime: true, MaxLateness: cfg.MaxLateness, Logger: cfg.Logger})
 	if err != nil {
 		return nil, err
 	}

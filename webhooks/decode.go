@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -136,7 +137,7 @@ func checkOneOf(at string, object map[string]any, names []string) *ProgramError 
 	}
 	var given []string
 	for _, name := range names {
-		if _, ok := object[name]; ok {
+		if object[name] != nil { // null is the same as absent
 			given = append(given, name)
 		}
 	}
@@ -279,11 +280,11 @@ func scalar(at string, given any, target reflect.Value) *ProgramError {
 		target.SetBool(yes)
 	case reflect.Int:
 		number, ok := given.(json.Number)
-		n, err := strconv.ParseInt(number.String(), 10, 64)
-		if !ok || err != nil {
+		n, err := number.Float64() // 1.0 is as whole as 1 (JSON Schema, "integer")
+		if !ok || err != nil || n != math.Trunc(n) || math.Abs(n) > 1<<53 {
 			return &ProgramError{at, "must be a whole number"}
 		}
-		target.SetInt(n)
+		target.SetInt(int64(n))
 	case reflect.Float64:
 		number, ok := given.(json.Number)
 		n, err := number.Float64()

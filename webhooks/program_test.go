@@ -59,6 +59,7 @@ func TestParseProgramRefusesWithAPointerAndASentence(t *testing.T) {
 		{`[{"verb":"gather","on":{"busy":[]}}]`, "/0/on/busy", "no outcome"},
 		{`[{"verb":"pause","on":{"completed":[]}}]`, "/0/on/completed", "no outcome"},
 		{`[{"verb":"play"}]`, "/0", "needs one of"},
+		{`[{"verb":"play","url":null}]`, "/0", "needs one of"},
 		{`[{"verb":"play","url":"/a.wav","tone":"busy"}]`, "/0/tone", "together with url"},
 		{`[{"verb":"play","url":"ftp://x/y"}]`, "/0/url", "http"},
 		{`[{"verb":"play","url":""}]`, "/0/url", "must be a URL"},

@@ -72,7 +72,7 @@ func TestWhatAnApplicationMayBe(t *testing.T) {
 			{`{"name":"a","program":[{"verb":"say","text":"hi"},{"verb":"gather","timeout":1000}]}`, 400, "/program/1/timeout"},
 			{`{"name":"a","program":{"instructions":[{"verb":"sing"}]}}`, 400, "/program/instructions/0/verb"},
 			{`{"name":"a","program":"https://e/"}`, 400, "/program"},
-			{`{"name":"a","voice_url":"https://e/","fallback_instructions":[{"verb":"pause","lenght":1}]}`, 400, "/fallback_instructions/0/lenght"},
+			{`{"name":"a","voice_url":"https://e/","fallback_instructions":[{"verb":"pause","legth":1}]}`, 400, "/fallback_instructions/0/legth"},
 			{`{"name":"a","voice_url":"https://e/","budget_ms":15001}`, 400, "/budget_ms"},
 			{`{"name":"a","voice_url":"https://e/","connect_timeout_ms":99}`, 400, "/connect_timeout_ms"},
 			{`{"name":"a","voice_url":"https://e/","retries":4}`, 400, "/retries"},

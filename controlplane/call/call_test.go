@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
@@ -129,8 +128,6 @@ func stored(t *testing.T, s *resttest.Server, id webhooks.CallID) []string {
 }
 
 func TestEveryOperationKeepsThePromisesOfTheAPI(t *testing.T) {
-	d := dbtest.Open(t, dbtest.SQLiteURL(t))
-	_ = d
 	open := func(t *testing.T) *resttest.Server {
 		server, _, _ := mount(t, dbtest.Open(t, dbtest.SQLiteURL(t)))
 		return server
@@ -141,5 +138,3 @@ func TestEveryOperationKeepsThePromisesOfTheAPI(t *testing.T) {
 		return map[string]string{"call_id": "call_1"}
 	}})
 }
-
-func scope() auth.Scope { return auth.Account(resttest.Account) }

@@ -48,7 +48,7 @@ func (s *Service) Operations() map[string]rest.Operation {
 func table() list.Table {
 	return list.Table{Fields: list.Common(map[string]list.Field{
 		"from": {}, "to": {}, "direction": {}, "status": {}, "cause": {},
-		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {},
+		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {}, "sip_call_id": {},
 		"started_at": {Type: list.Time, Sort: true},
 	})}
 }

@@ -31,14 +31,14 @@ type row struct {
 
 // When an edge is taken for gone.
 const (
-	lease       = 3 * time.Second  // without a beat for so long it gets no new calls
-	deadAfter   = 20 * time.Second // without a beat for so long its calls are ended
-	bootGrace   = 5 * time.Second  // an edge that came back tells of its former life itself, if it can
-	spoolGrace  = 15 * time.Second // and sends what is left of that life's recordings
-	quietAfter  = time.Minute      // a call of which nobody has heard, on an edge that does not have it
-	sweepEvery  = 2 * time.Second
-	expireEvery = time.Minute
-	sweepBatch  = 200
+	lease      = 3 * time.Second  // without a beat for so long it gets no new calls
+	deadAfter  = 20 * time.Second // without a beat for so long its calls are ended
+	bootGrace  = 5 * time.Second  // an edge that came back tells of its former life itself, if it can
+	spoolGrace = 15 * time.Second // and sends what is left of that life's recordings
+	quietAfter = time.Minute      // a call of which nobody has heard, on an edge that does not have it
+	sweepEvery = 2 * time.Second
+	forgetEdge = 24 * time.Hour
+	sweepBatch = 200
 )
 
 // Beat implements control.Control.
@@ -96,26 +96,20 @@ func (s *Service) pick(ctx context.Context) (row, control.Edge, error) {
 	return alive[best], all[len(all)-1].edge, nil
 }
 
-// Run sweeps until ctx ends, and removes contacts that have run out.
+// Run sweeps until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.running = s.now()
 	s.mu.Unlock()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	var expired time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		err := s.Sweep(ctx)
-		if now := s.now(); now.Sub(expired) >= expireEvery { // look-ups pass over them before
-			expired = now
-			err = errors.Join(err, s.Credentials.Expire(ctx))
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("edges.sweep", "error", err.Error())
 		}
 	}
@@ -129,6 +123,11 @@ func (s *Service) Run(ctx context.Context) error {
 // edge was only cut off from us is worse than a record that is closed a little later.
 func (s *Service) Sweep(ctx context.Context) error {
 	return s.DB.Lock(ctx, "edges.sweep", func(ctx context.Context) error {
+		now := s.now()
+		_, err := s.DB.Write().NewDelete().Model((*row)(nil)).Where("beat_at < ?", now.Add(-forgetEdge)).Exec(ctx)
+		if err != nil {
+			return db.Check(err)
+		}
 		var known []row
 		if err := s.DB.Read().NewSelect().Model(&known).Scan(ctx); err != nil {
 			return db.Check(err)
@@ -139,7 +138,6 @@ func (s *Service) Sweep(ctx context.Context) error {
 			ids = append(ids, r.ID)
 			errs = append(errs, s.sweepEdge(ctx, r))
 		}
-		now := s.now()
 		if s.silentFor(now, time.Time{}) > deadAfter { // calls of an edge that never beat
 			errs = append(errs, s.close(ctx, call.Abandoned{NotOn: ids, QuietSince: now.Add(-deadAfter)}, now, true))
 		}

@@ -85,7 +85,8 @@ func (s *Service) ownNumber(ctx context.Context, a *account.Account, n *number.N
 }
 
 // phones is a hop for each phone that is registered for an extension. All are tried at once: which of a person's phones
-// is at hand, nobody knows.
+// is at hand, nobody knows. A phone is called where it registered from, by whichever edge asks; with several edges, one
+// behind NAT is reached by the edge it registered at alone.
 func (s *Service) phones(ctx context.Context, a *account.Account, c *credential.Credential, q control.ResolveQuery, like control.Hop) (control.Resolved, error) {
 	shown, err := s.shownInside(ctx, a, c, q)
 	if err != nil {

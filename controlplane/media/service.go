@@ -215,10 +215,10 @@ func (s *Service) remove(ctx context.Context, who auth.Caller, in removeIn) (res
 // grantFor is how long an edge has to fetch a file.
 const grantFor = 15 * time.Minute
 
-// Grant gives where an edge fetches a file's bytes, and their etag: the same etag means the same bytes. It is a NotFound
+// URL gives where an edge fetches a file's bytes, and their etag: the same etag means the same bytes. It is a NotFound
 // problem when the account has no such file.
-func (s *Service) Grant(ctx context.Context, account webhooks.AccountID, id string) (link, etag string, err error) {
-	f, err := db.Get[File](ctx, s.DB, auth.Account(string(account)), id)
+func (s *Service) URL(ctx context.Context, account webhooks.AccountID, id webhooks.MediaID) (link, etag string, err error) {
+	f, err := db.Get[File](ctx, s.DB, auth.Account(string(account)), string(id))
 	if err != nil {
 		return "", "", err
 	}

@@ -3,6 +3,7 @@
 package number
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/nyaruka/phonenumbers"
@@ -51,6 +52,24 @@ func Normal(text, country string) (number string, ok bool) {
 	if credential.IsExtension(text) {
 		return text, true
 	}
+	if !written.MatchString(text) {
+		return "", false // phonenumbers would read letters as a telephone's keys, and digits of every script
+	}
+	if number, ok = e164(text, country); !ok {
+		return "", false
+	}
+	// A prefix of the country's own may stand in the number still: 0 after +86. What is stored must be read as itself.
+	again, ok := e164(number, country)
+	if !ok || again != number {
+		return "", false
+	}
+	return number, true
+}
+
+// written is a number as people write it, with what they set it apart with.
+var written = regexp.MustCompile(`^\+?[0-9 ().\-/]{3,40}$`)
+
+func e164(text, country string) (string, bool) {
 	parsed, err := phonenumbers.Parse(text, country)
 	if err != nil || parsed.GetExtension() != "" || !phonenumbers.IsPossibleNumber(parsed) {
 		return "", false

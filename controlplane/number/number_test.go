@@ -113,6 +113,8 @@ func TestNumbersAreReadAsPeopleWriteThem(t *testing.T) {
 		{"", "CN", ""},
 		{"+862368925278;ext=5", "CN", ""},
 		{"１００１", "CN", ""},
+		{"000A0000000", "CN", ""},
+		{"1-800-FLOWERS", "US", ""},
 	} {
 		got, ok := number.Normal(c.text, c.country)
 		if got != c.want || ok != (c.want != "") {

@@ -286,6 +286,24 @@ func TestOriginatedCallIsHungUpWhileItRings(t *testing.T) {
 	})
 }
 
+func TestChangeWhileItRingsIsWhatRunsOnceAnswered(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		phone := b.Phone("1001")
+		id := originate(t, b, nil)
+		ringing := phone.Rings()
+		for n, prompt := range []string{"sys_hold", "sys_goodbye"} {
+			if err := act(b, id, n, func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"`+prompt+`"}]`) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Pass(time.Second)
+		ringing.Answer()
+		ringing.Hears(SystemPrompt(t, "sys_goodbye"))
+		ringing.ExpectBye()
+		settled(t, b, map[string]webhooks.EventType{"act_0": webhooks.EventActionFailed, "act_1": webhooks.EventActionCompleted})
+	})
+}
+
 func TestOriginatedCallIsRecordedAndPressesKeys(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		phone := b.Phone("1001")

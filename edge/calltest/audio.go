@@ -55,7 +55,6 @@ type press struct {
 	end      bool
 	duration uint16
 	first    bool
-	last     bool // of this key
 }
 
 func newAudio(c *Call) *audio {

@@ -57,8 +57,9 @@ type Bench struct {
 type Setup struct {
 	Media   func(*media.Config)
 	Session func(*session.Config)
-	// Spool is a directory left by another bench; a new one when empty.
+	// Spool and Plane are those of a bench before this one, as after a restart; new ones when they are not set.
 	Spool string
+	Plane *Plane
 }
 
 // New starts an edge. It ends with the test, or with Close.
@@ -70,6 +71,9 @@ func NewWith(t testing.TB, setup Setup) *Bench {
 	b := &Bench{
 		App: webhooktest.New(t), Plane: newPlane(t),
 		t: t, started: time.Now(), wire: newWire(), phones: map[string]*Phone{}, step: make(chan struct{}),
+	}
+	if setup.Plane != nil {
+		b.Plane = setup.Plane
 	}
 	b.Plane.phone = b.known
 	b.build(setup)

@@ -244,7 +244,7 @@ func (c *Call) Challenged() *Call {
 	c.b().mu.Lock()
 	defer c.b().mu.Unlock()
 	c.seq++
-	c.invite("Authorization: " + credentials(challenge, c.phone.Name, c.phone.Password, "INVITE", c.target))
+	c.invite("Authorization: " + credentials(challenge, c.phone.Name, c.phone.password(), "INVITE", c.target))
 	return c
 }
 

@@ -324,6 +324,8 @@ func (b *Bench) offset(at time.Time) string {
 // Golden compares the ladder with testdata/NAME.ladder, which go test -update writes anew.
 func (b *Bench) Golden(name string) {
 	b.t.Helper()
+	b.Idle()
+	b.Pass(time.Second) // for the answers to the last requests
 	b.Close()
 	path, got := filepath.Join("testdata", name+".ladder"), b.Ladder()
 	if *update {

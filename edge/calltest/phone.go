@@ -14,7 +14,8 @@ import (
 // phone does: it acknowledges, answers BYE and CANCEL, and sends silence when it has nothing to say.
 type Phone struct {
 	Name     string
-	Password string
+	Password string // as the control plane knows it
+	Typed    string // as it was typed into the phone; "" is the right one
 	Addr     netip.AddrPort
 
 	// Set before a call; the zero value speaks PCMU and PCMA and RFC 4733.
@@ -174,6 +175,13 @@ func (p *Phone) called(m *message) {
 
 func (p *Phone) send(text string) { p.b.wire.send(p.Addr, edgeAddr, []byte(text)) }
 
+func (p *Phone) password() string {
+	if p.Typed != "" {
+		return p.Typed
+	}
+	return p.Password
+}
+
 // Register sends a REGISTER and answers the challenge, and returns the final status: 0 when there was no answer.
 func (p *Phone) Register() int {
 	p.b.t.Helper()
@@ -181,7 +189,7 @@ func (p *Phone) Register() int {
 	if status != 401 {
 		return status
 	}
-	status, _ = p.register(credentials(challenge, p.Name, p.Password, "REGISTER", "sip:"+Realm))
+	status, _ = p.register(credentials(challenge, p.Name, p.password(), "REGISTER", "sip:"+Realm))
 	return status
 }
 

@@ -304,10 +304,14 @@ func (p *Plane) Beat(context.Context, control.Beat) error {
 	return nil
 }
 
-// check holds what must be true of every call when its edge has ended: one end, and nothing after it.
+// check holds what must be true of every call when its edge has ended: one end, and nothing after it. Of an edge that
+// ended while the control plane was away nothing can be said yet.
 func (p *Plane) check() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.away {
+		return
+	}
 	for _, id := range slices.Sorted(maps.Keys(p.calls)) {
 		ends := 0
 		events := p.calls[id]

@@ -30,6 +30,9 @@ type Config struct {
 	// RealTime asks for SCHED_FIFO on the media threads, which needs CAP_SYS_NICE or an rtprio limit. Refused, it is
 	// logged once and the engine runs on.
 	RealTime bool
+	// MaxLateness is how late the clock may come, in 99 of 100 slots over 5 s, before new calls are refused; 0 is 2 ms with
+	// real-time priority and 10 ms without.
+	MaxLateness time.Duration
 	// Logger is told about the threads, never about calls; nil is silent.
 	Logger *slog.Logger
 	// Now is the clock; nil is time.Now.
@@ -94,7 +97,7 @@ func New(config Config) (*Engine, error) {
 	}
 	e := &Engine{config: config, ports: ports, stopping: make(chan struct{})}
 	for i := range config.Shards {
-		e.shards = append(e.shards, newShard(i, ports))
+		e.shards = append(e.shards, newShard(i, ports, config.MaxLateness))
 	}
 	return e, nil
 }
@@ -139,8 +142,8 @@ func (e *Engine) Lateness() time.Duration {
 	return worst
 }
 
-// Overloaded reports whether new calls should be refused: the clock of some shard was later than 2 ms (10 ms without
-// real-time priority) for 1 in 100 slots over 5 s. Once set it stays until the lateness is half of that.
+// Overloaded reports whether new calls should be refused: the clock of some shard was later than MaxLateness for 1 in 100
+// slots over 5 s. Once set it stays until the lateness is half of that.
 func (e *Engine) Overloaded() bool {
 	for _, s := range e.shards {
 		if s.overloaded.Load() {

@@ -116,8 +116,10 @@ func (l *leg) configure(p Params, now time.Time) {
 		l.transcodeHeld(was.Codec)
 	}
 	if p.Receive && !was.Receive {
-		l.heardAt, l.timedOut = now, false
 		l.jitter.reset()
+	}
+	if p.Receive && (!was.Receive || (was.Timeout == 0 && p.Timeout > 0)) {
+		l.heardAt, l.timedOut = now, false // the wait for audio begins when it is first expected
 	}
 	if p.Send && !was.Send {
 		l.mark = true

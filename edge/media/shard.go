@@ -16,6 +16,8 @@ type shard struct {
 	index    int
 	ports    *portRange
 	commands chan command
+	// maxLateness is of Config.
+	maxLateness time.Duration
 
 	load       atomic.Int32 // legs, as NewLeg sees them
 	lateness   lateness
@@ -82,13 +84,14 @@ type command struct {
 	paused   bool
 }
 
-func newShard(index int, ports *portRange) *shard {
+func newShard(index int, ports *portRange, maxLateness time.Duration) *shard {
 	return &shard{
-		index:    index,
-		ports:    ports,
-		commands: make(chan command, commandQueue),
-		header:   newHeader(),
-		random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+		maxLateness: maxLateness,
+		index:       index,
+		ports:       ports,
+		commands:    make(chan command, commandQueue),
+		header:      newHeader(),
+		random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }
 
@@ -213,9 +216,13 @@ func (s *shard) note(now time.Time, late time.Duration) {
 	if !s.lateness.add(second, late) || s.slot < decisive {
 		return
 	}
-	limit := overloadOrdinary
-	if s.realTime.Load() {
+	limit := s.maxLateness
+	switch {
+	case limit > 0:
+	case s.realTime.Load():
 		limit = overloadRealTime
+	default:
+		limit = overloadOrdinary
 	}
 	p99 := s.lateness.p99(second)
 	switch {

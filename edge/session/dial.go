@@ -169,11 +169,13 @@ func (d *dialing) lost(p party) bool {
 
 // outcomes says what a dial came to, from why its best party could not be connected.
 var outcomes = map[webhooks.Cause]webhooks.Outcome{
-	webhooks.CauseBusy:       webhooks.Busy,
-	webhooks.CauseDeclined:   webhooks.Declined,
-	webhooks.CauseNoAnswer:   webhooks.NoAnswer,
-	webhooks.CauseCanceled:   webhooks.NoAnswer,
-	webhooks.CauseNotAllowed: webhooks.NotAllowed,
+	webhooks.CauseBusy:     webhooks.Busy,
+	webhooks.CauseDeclined: webhooks.Declined,
+	// Of a party that answered and hung up before it was connected, in its screen.
+	webhooks.CauseCalleeHangup: webhooks.Declined,
+	webhooks.CauseNoAnswer:     webhooks.NoAnswer,
+	webhooks.CauseCanceled:     webhooks.NoAnswer,
+	webhooks.CauseNotAllowed:   webhooks.NotAllowed,
 }
 
 func (d *dialing) unconnected() *webhooks.Trigger {

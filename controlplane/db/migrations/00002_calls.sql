@@ -167,7 +167,7 @@ CREATE TABLE calls (
     metadata jsonb NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
-    -- The sequence of the last event stored.
+    -- That which the edge counts while the call lives.
     etag text NOT NULL,
     "from" text NOT NULL,
     "to" text NOT NULL,
@@ -208,6 +208,7 @@ CREATE TABLE calls (
 CREATE INDEX calls_started ON calls (account_id, started_at, id);
 CREATE INDEX calls_created ON calls (account_id, created_at, id);
 CREATE INDEX calls_conversation ON calls (account_id, conversation_id);
+CREATE INDEX calls_sip ON calls (account_id, sip_call_id);
 CREATE INDEX calls_parent ON calls (account_id, parent_call_id);
 CREATE INDEX calls_live ON calls (edge_id, boot_id) WHERE ended_at IS NULL;
 CREATE INDEX calls_live_account ON calls (account_id) WHERE ended_at IS NULL;

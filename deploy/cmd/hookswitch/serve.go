@@ -47,7 +47,7 @@ func edgeConfig(c common, s edgeSettings, id webhooks.EdgeID, ctl control.Contro
 	}
 	return edge.Config{
 		EdgeID: id, Control: ctl, Logger: log, SIP: sip, RTPMin: low, RTPMax: high, PublicIP: public,
-		AllowNetworks: networks, DataDir: c.Data, SpeechURL: s.SpeechURL, Version: version, MaxCalls: s.MaxCalls,
+		AllowNetworks: networks, DataDir: c.Data, SpeechURL: s.SpeechURL, Version: version, MaxCalls: s.MaxCalls, MaxLateness: s.MaxLateness,
 	}, nil
 }
 

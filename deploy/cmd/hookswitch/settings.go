@@ -20,12 +20,13 @@ type common struct {
 
 // edgeSettings are an edge's.
 type edgeSettings struct {
-	SIP          string   `flag:"sip" default:"0.0.0.0:5060" help:"address of SIP over UDP and TCP"`
-	RTP          string   `flag:"rtp" default:"10000-29999" help:"UDP ports of audio"`
-	PublicIP     string   `flag:"public-ip" help:"address to advertise to peers outside private ranges"`
-	AllowNetwork []string `flag:"allow-network" help:"CIDR that webhooks, audio URLs and trunks may lead to although it is not public; repeatable"`
-	SpeechURL    string   `flag:"speech-url" help:"HTTP endpoint that speaks; without it espeak-ng where installed"`
-	MaxCalls     int      `flag:"max-calls" default:"10000" help:"live legs at most"`
+	SIP          string        `flag:"sip" default:"0.0.0.0:5060" help:"address of SIP over UDP and TCP"`
+	RTP          string        `flag:"rtp" default:"10000-29999" help:"UDP ports of audio"`
+	PublicIP     string        `flag:"public-ip" help:"address to advertise to peers outside private ranges"`
+	AllowNetwork []string      `flag:"allow-network" help:"CIDR that webhooks, audio URLs and trunks may lead to although it is not public; repeatable"`
+	SpeechURL    string        `flag:"speech-url" help:"HTTP endpoint that speaks; without it espeak-ng where installed"`
+	MaxCalls     int           `flag:"max-calls" default:"10000" help:"live legs at most"`
+	MaxLateness  time.Duration `flag:"max-lateness" help:"refuse new calls while the audio clock is later than this in 1 of 100 ticks; by default 2ms with real-time priority, 10ms without"`
 }
 
 // controlSettings are the control plane's.
