@@ -31,13 +31,14 @@ test: deps-test tools build ## set up and run every test: units, virtual-time ca
 	go test -race -timeout 15m ./...
 
 .PHONY: check
-check: tools ## formatting, vet, linters, the architecture, the specification, generated files
+check: deps-run tools ## formatting, vet, linters, the architecture, the specification, generated files
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "run gofmt -w on:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	$(GOLANGCI) run ./...
 	go test -count=1 -run 'TestArchitecture|TestEdgeCarriesNoDriver' ./deploy
 	go test -count=1 -run 'TestSpec' ./openapi
-	@if [ -n "$$(git status --porcelain -- edge/prompt openapi)" ] && [ -n "$(CI)" ]; then git status --short; echo "generated files are not clean: run make generate and commit"; exit 1; fi
+	go generate ./...
+	@git diff --exit-code --stat -- edge/prompt || { echo "generated files are not clean: commit what make generate makes"; exit 1; }
 
 .PHONY: e2e
 e2e: deps-test tools build ## only the suites that drive the built binary with SIPp, baresip and hookswitch call
