@@ -63,6 +63,7 @@ func startServer(ctx context.Context, binary string) (*server, error) {
 	s.cmd = exec.CommandContext(ctx, binary, "up", "--data", dir, "--http", strings.TrimPrefix(s.http, "http://"),
 		"--sip", s.sip.String(), "--rtp", "10000-29999", "--log-level", "warn")
 	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // nothing stays behind, however we end
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
@@ -110,6 +111,13 @@ func (s *server) stop() {
 	if s.cmd.Process.Signal(syscall.SIGTERM) == nil {
 		if err := s.cmd.Wait(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: the server's end:", err)
+		}
+	}
+	if log, err := os.ReadFile(filepath.Join(s.dir, "log")); err == nil {
+		for line := range strings.SplitSeq(string(log), "\n") {
+			if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+				fmt.Fprintln(os.Stderr, "server:", line)
+			}
 		}
 	}
 	if err := os.RemoveAll(s.dir); err != nil {

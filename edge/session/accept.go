@@ -18,7 +18,7 @@ const routeTime = 3 * time.Second
 
 // Accept serves an incoming INVITE until its call is over.
 func (c *Calls) Accept(ctx context.Context, d *sip.Dialog) {
-	if c.draining.Load() || c.cfg.Media.Overloaded() {
+	if c.draining.Load() || c.overloaded() {
 		c.refuse(d, 503, retryAfter)
 		return
 	}
@@ -34,6 +34,19 @@ func (c *Calls) Accept(ctx context.Context, d *sip.Dialog) {
 		return
 	}
 	c.serve(d, in, route)
+}
+
+// overloaded reports that the media clock is too late to take another call, and says so once a second.
+func (c *Calls) overloaded() bool {
+	if !c.cfg.Media.Overloaded() {
+		return false
+	}
+	now := time.Now().Unix()
+	if c.toldOverload.Swap(now) != now {
+		st := c.cfg.Media.Stats()
+		c.cfg.Logger.Warn("edge.overloaded", "lateness_ms", float64(st.Lateness.Microseconds())/1000, "legs", st.Legs, "late_ticks", st.LateTicks, "real_time", st.RealTime)
+	}
+	return true
 }
 
 // serve runs the call of a routed INVITE.

@@ -66,8 +66,10 @@ type Calls struct {
 	ctx      context.Context // ends when the edge stops for good
 	stop     context.CancelCauseFunc
 	draining atomic.Bool
-	work     sync.WaitGroup // one for each session
-	telling  sync.WaitGroup // status callbacks on their way
+	// toldOverload is the second, since 1970, in which the log last heard that calls are refused.
+	toldOverload atomic.Int64
+	work         sync.WaitGroup // one for each session
+	telling      sync.WaitGroup // status callbacks on their way
 
 	mu   sync.Mutex // guards live and known
 	live map[webhooks.CallID]*Session

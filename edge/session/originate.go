@@ -9,7 +9,7 @@ import (
 
 // Originate implements control.Edge: it starts a call and returns when this edge has taken it on.
 func (c *Calls) Originate(_ context.Context, o control.Originate) error {
-	if c.draining.Load() || c.cfg.Media.Overloaded() {
+	if c.draining.Load() || c.overloaded() {
 		return &control.Error{Code: control.CodeBusy, Message: "this edge takes no new calls", Cause: webhooks.CauseOverload}
 	}
 	s := c.newSession(c.ctx, o.CallID, o.AccountID, o.Application, o.Language)
