@@ -39,6 +39,10 @@ func edgeConfig(c common, s edgeSettings, id webhooks.EdgeID, ctl control.Contro
 	if err != nil {
 		return edge.Config{}, err
 	}
+	algorithms, err := digestAlgorithms(s.Digest)
+	if err != nil {
+		return edge.Config{}, err
+	}
 	var public netip.Addr
 	if s.PublicIP != "" {
 		if public, err = netip.ParseAddr(s.PublicIP); err != nil {
@@ -47,7 +51,7 @@ func edgeConfig(c common, s edgeSettings, id webhooks.EdgeID, ctl control.Contro
 	}
 	return edge.Config{
 		EdgeID: id, Control: ctl, Logger: log, SIP: sip, RTPMin: low, RTPMax: high, PublicIP: public,
-		AllowNetworks: networks, DataDir: c.Data, SpeechURL: s.SpeechURL, Version: version, MaxCalls: s.MaxCalls, MaxLateness: s.MaxLateness,
+		AllowNetworks: networks, DataDir: c.Data, SpeechURL: s.SpeechURL, Version: version, MaxCalls: s.MaxCalls, MaxLateness: s.MaxLateness, Digest: algorithms,
 	}, nil
 }
 
@@ -109,6 +113,7 @@ func runEdge(ctx context.Context, c cli) error {
 		return err
 	}
 	giveMediaItsOwnP()
+	raisePriority(log)
 	client, err := control.NewClient(control.ClientConfig{URL: s.Control, Token: s.Token, Log: log})
 	if err != nil {
 		return err

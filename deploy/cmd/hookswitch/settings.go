@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hookswitch/hookswitch/deploy/config"
+	"github.com/hookswitch/hookswitch/edge/sip"
 )
 
 // common are the settings of every process that serves.
@@ -26,6 +27,7 @@ type edgeSettings struct {
 	AllowNetwork []string      `flag:"allow-network" help:"CIDR that webhooks, audio URLs and trunks may lead to although it is not public; repeatable"`
 	SpeechURL    string        `flag:"speech-url" help:"HTTP endpoint that speaks; without it espeak-ng where installed"`
 	MaxCalls     int           `flag:"max-calls" default:"10000" help:"live legs at most"`
+	Digest       []string      `flag:"digest" default:"MD5" help:"algorithms phones are challenged for, the best first: MD5, SHA-256; many phones cannot register where SHA-256 is offered, even beside MD5"`
 	MaxLateness  time.Duration `flag:"max-lateness" help:"refuse new calls while the audio clock is later than this in 1 of 100 ticks; by default 2ms with real-time priority, 10ms without"`
 }
 
@@ -95,6 +97,19 @@ func prefixes(list []string) ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("--allow-network must be a CIDR such as 10.0.0.0/8, is %q", text)
 		}
 		out = append(out, p)
+	}
+	return out, nil
+}
+
+// digestAlgorithms reads what phones are challenged for.
+func digestAlgorithms(list []string) ([]string, error) {
+	out := make([]string, 0, len(list))
+	for _, name := range list {
+		name = strings.ToUpper(name)
+		if name != sip.MD5 && name != sip.SHA256 {
+			return nil, fmt.Errorf("--digest must be MD5 or SHA-256, or both, is %q", name)
+		}
+		out = append(out, name)
 	}
 	return out, nil
 }

@@ -77,6 +77,7 @@ func runUp(ctx context.Context, c cli) error {
 		return err
 	}
 	giveMediaItsOwnP()
+	raisePriority(log)
 	cfg, err := controlConfig(s.common, s.controlSettings, log)
 	if err != nil {
 		return err
