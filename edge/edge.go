@@ -42,6 +42,7 @@ type Config struct {
 	Observe       func(webhooks.Event) // may be nil; see session.Config
 	RTPTimeout    time.Duration        // 0: 30 s
 	MaxCalls      int                  // 0: 10,000
+	Digest        []string             // algorithms phones are challenged for; nil: SHA-256 before MD5
 	MaxLateness   time.Duration        // of the media clock before new calls are refused; 0: see media.Config
 }
 
@@ -75,7 +76,7 @@ func New(cfg Config) (*Edge, error) {
 		Webhook: webhooks.NewClient(webhooks.ClientConfig{Guard: e.guard}), Guard: e.guard, Logger: cfg.Logger,
 		Invite:    func(ctx context.Context, c sip.InviteConfig) (*sip.Dialog, error) { return e.sip.Invite(ctx, c) },
 		MediaAddr: source.toward, SpoolDir: filepath.Join(cfg.DataDir, "spool"), PublicURL: cfg.PublicURL,
-		Observe: cfg.Observe, MaxCalls: cfg.MaxCalls, RTPTimeout: cfg.RTPTimeout, SIP: e.Addr,
+		Observe: cfg.Observe, MaxCalls: cfg.MaxCalls, Digest: cfg.Digest, RTPTimeout: cfg.RTPTimeout, SIP: e.Addr,
 	})
 	if err != nil {
 		return nil, err

@@ -72,6 +72,8 @@ func (a *audio) describe(direction string) string {
 	switch {
 	case p.ALaw:
 		formats = "8"
+	case p.MuLaw:
+		formats = "0"
 	case p.Opus:
 		formats = "96"
 	}
@@ -81,7 +83,7 @@ func (a *audio) describe(direction string) string {
 	if !p.NoDTMF {
 		formats += " " + strconv.Itoa(dtmfPT)
 	}
-	at := p.Addr.Addr()
+	at := a.c.host
 	lines := []string{
 		"v=0", fmt.Sprintf("o=- 1 1 IN IP4 %s", at), "s=-", fmt.Sprintf("c=IN IP4 %s", at), "t=0 0",
 		fmt.Sprintf("m=audio %d RTP/AVP %s", a.c.port, formats),
@@ -126,7 +128,7 @@ func (a *audio) agree(body string) {
 				a.dtmf = !a.c.phone.NoDTMF
 			case !chosen && pt == "0" && !a.c.phone.ALaw:
 				a.codec, chosen = codec.PCMU, true
-			case !chosen && pt == "8":
+			case !chosen && pt == "8" && !a.c.phone.MuLaw:
 				a.codec, chosen = codec.PCMA, true
 			}
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/hookswitch/hookswitch/edge/prompt"
 	"github.com/hookswitch/hookswitch/edge/session"
 	"github.com/hookswitch/hookswitch/edge/sip"
+	"github.com/hookswitch/hookswitch/edge/speech"
 	"github.com/hookswitch/hookswitch/webhooks"
 	"github.com/hookswitch/hookswitch/webhooks/guard"
 	"github.com/hookswitch/hookswitch/webhooks/webhooktest"
@@ -57,6 +58,8 @@ type Bench struct {
 type Setup struct {
 	Media   func(*media.Config)
 	Session func(*session.Config)
+	// Speech are the engines behind say; none when it is not set.
+	Speech speech.Providers
 	// Spool and Plane are those of a bench before this one, as after a restart; new ones when they are not set.
 	Spool string
 	Plane *Plane
@@ -86,7 +89,7 @@ func (b *Bench) build(setup Setup) {
 	logger := slog.New(slog.NewTextHandler(logWriter{b}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	network := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	web := guard.New(guard.Config{AllowNetworks: network, Transport: &asked{b: b, next: b.App.Transport()}})
-	prompts := prompt.New(prompt.Config{Guard: web, Media: b.Plane.Media, Logger: logger})
+	prompts := prompt.New(prompt.Config{Guard: web, Media: b.Plane.Media, Speech: setup.Speech, Logger: logger})
 
 	mediaConfig := media.Config{
 		Shards: 1, PortMin: 20000, PortMax: 20999, Logger: logger,

@@ -29,17 +29,18 @@ type Call struct {
 	infos     []string   // bodies of INFO
 	acked     string     // our ACK
 	confirmed bool       // an ACK came for our 200
-	canceled  bool       // a CANCEL came
+	canceled  *message   // a CANCEL came
 	bye       *message   // a BYE came
 	final     bool       // it is over
 
+	host  netip.Addr // of the audio; the phone's own until it moves
 	port  uint16
 	audio *audio
 }
 
 func (c *Call) b() *Bench { return c.phone.b }
 
-func (c *Call) rtpAddr() netip.AddrPort { return netip.AddrPortFrom(c.phone.Addr.Addr(), c.port) }
+func (c *Call) rtpAddr() netip.AddrPort { return netip.AddrPortFrom(c.host, c.port) }
 
 // invite sends the INVITE. The caller holds mu.
 func (c *Call) invite(extra ...string) {
@@ -106,7 +107,7 @@ func (c *Call) response(req *message, code int, body string) string {
 
 var reasons = map[int]string{
 	100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 404: "Not Found", 480: "Temporarily Unavailable",
-	486: "Busy Here", 487: "Request Terminated", 488: "Not Acceptable Here", 500: "Server Internal Error", 603: "Decline",
+	407: "Proxy Authentication Required", 486: "Busy Here", 487: "Request Terminated", 488: "Not Acceptable Here", 500: "Server Internal Error", 603: "Decline",
 }
 
 // receive takes a message of the call. The caller holds mu.
@@ -116,8 +117,12 @@ func (c *Call) receive(m *message) {
 		return
 	}
 	switch m.method() {
-	case "INVITE": // again: what was answered was lost
-		if c.last != "" {
+	case "INVITE":
+		switch {
+		case m.header("CSeq") != c.request.header("CSeq"): // with credentials
+			c.request, c.last, c.confirmed = m, "", false
+			c.audio.agree(m.body)
+		case c.last != "": // again: what was answered was lost
 			c.phone.send(c.last)
 		}
 	case "ACK":
@@ -125,7 +130,7 @@ func (c *Call) receive(m *message) {
 	case "CANCEL":
 		c.phone.send(c.response(m, 200, ""))
 		if !c.final && !strings.HasPrefix(c.last, "SIP/2.0 2") {
-			c.canceled, c.final = true, true
+			c.canceled, c.final = m, true
 			c.last = c.response(c.request, 487, "")
 			c.phone.send(c.last)
 		}
@@ -261,14 +266,16 @@ func (c *Call) Cancel() {
 }
 
 // HangUp sends BYE and waits for its answer.
-func (c *Call) HangUp() {
+func (c *Call) HangUp() { c.b().t.Helper(); c.hangUp(200) }
+
+func (c *Call) hangUp(code int) {
 	c.b().t.Helper()
 	c.b().mu.Lock()
 	c.seq++
 	c.final, c.audio.running = true, false
 	c.phone.send(c.make("BYE", ""))
 	c.b().mu.Unlock()
-	c.take("BYE", 200)
+	c.take("BYE", code)
 }
 
 // ExpectBye waits for the edge to hang up.
@@ -335,10 +342,33 @@ func (c *Call) Early() *Call {
 	return c
 }
 
-// ExpectCancel waits for the edge to give the call up.
-func (c *Call) ExpectCancel() {
+// ExpectCancel waits for the edge to give the call up, and returns the Reason it gives.
+func (c *Call) ExpectCancel() (reason string) {
 	c.b().t.Helper()
-	c.b().until(patience, "phone "+c.phone.Name+" got no CANCEL", func() bool { return c.canceled })
+	c.b().until(patience, "phone "+c.phone.Name+" got no CANCEL", func() bool { return c.canceled != nil })
+	return c.canceled.header("Reason")
+}
+
+// Challenge asks for a user's password as a proxy does, and checks the answer.
+func (c *Call) Challenge(user, password string) *Call {
+	c.b().t.Helper()
+	const challenge = `Digest realm="proxy.test", nonce="5f1a", qop="auth", algorithm=MD5`
+	c.b().mu.Lock()
+	asked := c.request
+	c.last = strings.Replace(c.response(asked, 407, ""), "\r\n", "\r\nProxy-Authenticate: "+challenge+"\r\n", 1)
+	c.phone.send(c.last)
+	c.b().mu.Unlock()
+	c.b().until(patience, "phone "+c.phone.Name+" got no credentials", func() bool { return c.request != asked })
+	c.b().mu.Lock()
+	defer c.b().mu.Unlock()
+	given := c.request.header("Proxy-Authorization")
+	target := strings.Fields(c.request.start)[1]
+	secret, count := hash(user+":proxy.test:"+password), "00000001"
+	want := hash(strings.Join([]string{secret, "5f1a", count, parameter(given, "cnonce"), "auth", hash("INVITE:" + target)}, ":"))
+	if parameter(given, "username") != user || parameter(given, "response") != want {
+		c.b().t.Errorf("phone %s was given %s", c.phone.Name, given)
+	}
+	return c
 }
 
 // Hold puts the edge on hold by a re-INVITE: "sendonly" to play music to it, "inactive" for silence.
@@ -363,6 +393,47 @@ func (c *Call) reinvite(direction string, code int) *message {
 		c.phone.send(c.acked)
 	}
 	return m
+}
+
+// Update changes the session by UPDATE, with an offer of this direction ("" for both ways).
+func (c *Call) Update(direction string) {
+	c.b().t.Helper()
+	c.b().mu.Lock()
+	c.seq++
+	c.phone.send(c.make("UPDATE", c.audio.describe(direction)))
+	c.b().mu.Unlock()
+	if m := c.take("UPDATE", 200); m.body == "" {
+		c.b().t.Errorf("phone %s got no answer to its offer", c.phone.Name)
+	}
+}
+
+// ReinviteWithoutOffer asks the edge for an offer and answers it in the ACK (RFC 3261 §14.2).
+func (c *Call) ReinviteWithoutOffer(direction string) {
+	c.b().t.Helper()
+	c.b().mu.Lock()
+	c.seq++
+	c.acked = ""
+	c.phone.send(c.make("INVITE", ""))
+	c.b().mu.Unlock()
+	if m := c.take("INVITE", 200); m.body == "" {
+		c.b().t.Errorf("phone %s got no offer", c.phone.Name)
+	}
+	c.b().mu.Lock()
+	defer c.b().mu.Unlock()
+	c.branches++
+	c.acked = c.make("ACK", c.audio.describe(direction))
+	c.phone.send(c.acked)
+}
+
+// MoveAudio takes the audio to another address, as a phone does that comes into another network, and says so.
+func (c *Call) MoveAudio() {
+	c.b().t.Helper()
+	c.b().mu.Lock()
+	c.b().wire.close(c.rtpAddr())
+	c.host = netip.AddrFrom4([4]byte{192, 0, 2, c.host.As4()[3] + 100})
+	c.b().wire.open(c.rtpAddr(), c.audio.receive)
+	c.b().mu.Unlock()
+	c.reinvite("", 200)
 }
 
 // PressINFO presses keys by SIP INFO, application/dtmf-relay.

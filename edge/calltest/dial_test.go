@@ -174,7 +174,7 @@ func TestAnswerInTheMomentOfTheTimeout(t *testing.T) {
 				b.Pass(time.Second)
 				// Whoever won, both sides know of it: bridged, or ended by CANCEL or BYE.
 				if len(b.Events(webhooks.EventCallBridged)) == 0 {
-					b.until(patience, "the callee was left alone", func() bool { return ringing.canceled || ringing.bye != nil })
+					b.until(patience, "the callee was left alone", func() bool { return ringing.canceled != nil || ringing.bye != nil })
 				} else {
 					ringing.Talking()
 					ringing.HangUp()
@@ -640,6 +640,165 @@ func TestDialedLegFollowsALiveChange(t *testing.T) {
 		answered.Hears(SystemPrompt(t, "sys_hold"))
 		answered.ExpectBye()
 		b.App.Expect("/done", "outcome", "completed", "ended_by", "api")
+		call.ExpectBye()
+	})
+}
+
+const answeredElsewhere = `SIP;cause=200;text="Call completed elsewhere"`
+
+func TestLosersAreToldThatTheCallWasAnsweredElsewhere(t *testing.T) {
+	t.Run("other targets", func(t *testing.T) {
+		story(t, func(t *testing.T, b *Bench) {
+			first, second, third := b.Phone("1002"), b.Phone("1003"), b.Phone("1004")
+			dialing(b, both+`,{"extension":"1004"}`, ``).Answered()
+			loser, winner, silent := first.Rings(), second.Rings(), third.Called()
+			winner.Answer()
+			b.Pass(time.Second)
+			silent.respond(180, "") // only now may it be told
+			for _, c := range []*Call{loser, silent} {
+				if reason := c.ExpectCancel(); reason != answeredElsewhere {
+					t.Errorf("phone %s was told %q", c.phone.Name, reason)
+				}
+			}
+			winner.HangUp()
+		})
+	})
+	t.Run("other phones of an extension", func(t *testing.T) {
+		story(t, func(t *testing.T, b *Bench) {
+			desk, mobile := b.Phone("1002"), b.Phone("1003")
+			b.Plane.OnResolve = func(q control.ResolveQuery) (control.Resolved, error) {
+				return control.Resolved{Hops: []control.Hop{desk.Hop(q.From), mobile.Hop(q.From)}}, nil
+			}
+			dialing(b, to1002, ``).Answered()
+			loser, winner := desk.Rings(), mobile.Rings()
+			winner.Answer()
+			if reason := loser.ExpectCancel(); reason != answeredElsewhere {
+				t.Errorf("it was told %q", reason)
+			}
+			winner.HangUp()
+		})
+	})
+	t.Run("but not who missed the call", func(t *testing.T) {
+		story(t, func(t *testing.T, b *Bench) {
+			first, second := b.Phone("1002"), b.Phone("1003")
+			call := dialing(b, `{"extension":"1002","timeout":3},{"extension":"1003"}`, ``).Answered()
+			late, ringing := first.Rings(), second.Rings()
+			reasons := []string{late.ExpectCancel()}
+			call.HangUp()
+			for _, reason := range append(reasons, ringing.ExpectCancel()) {
+				if reason != "" {
+					t.Errorf("it was told %q", reason)
+				}
+			}
+		})
+	})
+}
+
+func TestTimeoutOfATarget(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		first, second := b.Phone("1002"), b.Phone("1003")
+		call := dialing(b, `{"extension":"1002","timeout":3},{"extension":"1003"}`, `,"strategy":"sequential","timeout":8`).Answered()
+		for _, c := range []struct {
+			phone *Phone
+			rings time.Duration
+		}{{first, 3 * time.Second}, {second, 8 * time.Second}} {
+			ringing := c.phone.Rings()
+			began := b.Now()
+			ringing.ExpectCancel()
+			if rang := b.Now() - began; rang < c.rings-100*time.Millisecond || rang > c.rings+100*time.Millisecond {
+				t.Errorf("phone %s rang for %s, expected %s", c.phone.Name, rang, c.rings)
+			}
+		}
+		b.App.Expect("/done", "outcome", "no_answer")
+		call.ExpectBye()
+	})
+}
+
+func TestScreenOfATarget(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		first, second := b.Phone("1002"), b.Phone("1003")
+		dialing(b, `{"extension":"1002","screen":[{"verb":"play","media_id":"sys_hold"},{"verb":"reject"}]},{"extension":"1003"}`,
+			`,"screen":[{"verb":"play","media_id":"sys_welcome"}]`).Answered()
+		one, other := first.Rings(), second.Rings()
+		one.Answer().Hears(SystemPrompt(t, "sys_hold"))
+		one.ExpectBye()
+		other.Answer().Hears(SystemPrompt(t, "sys_welcome"))
+		b.Event(webhooks.EventCallBridged)
+		other.HangUp()
+		b.App.Expect("/done", "outcome", "completed", "target", "1003")
+	})
+}
+
+func TestTemplatesInATargetAndItsScreen(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		callee := b.Phone("+862368925278")
+		b.Program("1000", `[{"verb":"tag","data":{"owner":"+862368925278","floor":7}},
+			{"verb":"dial","to":[{"number":"{{data.owner}}","screen":[{"verb":"play","media_id":"sys_digits_{{data.floor}}"}]}],"caller_id":"{{call.to}}"}]`)
+		call := b.Phone("1001").Dial("1000").Answered()
+		ringing := callee.Rings()
+		if from := user(uri(ringing.request.header("From"))); from != "1000" {
+			t.Errorf("the caller is shown as %s", from)
+		}
+		ringing.Answer().Hears(SystemPrompt(t, "sys_digits_7"))
+		b.Event(webhooks.EventCallBridged)
+		call.HangUp()
+		ringing.ExpectBye()
+	})
+}
+
+func TestSIPTargetThatAsksForAPassword(t *testing.T) {
+	for name, c := range map[string]struct {
+		target  string
+		outcome string
+	}{
+		"and gets it": {`{"sip":"sip:sales@192.0.2.101","username":"shop","password":"s3cret-word"}`, "completed"},
+		"in vain":     {`{"sip":"sip:sales@192.0.2.101"}`, "not_allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				callee := b.Phone("pbx") // the first phone has the first address
+				call := dialing(b, c.target, ``).Answered()
+				asking := callee.Called()
+				if c.outcome == "completed" {
+					asking.Challenge("shop", "s3cret-word").Answer()
+					b.Event(webhooks.EventCallBridged)
+					asking.HangUp()
+				} else {
+					asking.Refuse(407)
+				}
+				b.App.Expect("/done", "outcome", c.outcome)
+				call.ExpectBye()
+				b.LogsNothingOf("s3cret-word")
+			})
+		})
+	}
+}
+
+func TestCallerWithOnlyPCMAAndCalleeWithOnlyPCMU(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		caller, callee := b.Phone("1001"), b.Phone("1002")
+		caller.ALaw, callee.MuLaw = true, true
+		call := dialing(b, to1002, `,"record":"answer"`).Answered()
+		answered := callee.Rings().Answer()
+		b.Event(webhooks.EventCallBridged)
+		b.Pass(100 * time.Millisecond)
+		answered.Forget()
+		hello, hi := VoiceIn(codec.PCMA, 1, 2*time.Second), Voice(2, 2*time.Second)
+		call.Talk(hello)
+		answered.Talk(hi)
+		inMuLaw, inALaw := make([]byte, len(hello)), make([]byte, len(hi))
+		codec.Transcode(inMuLaw, hello, codec.PCMA, codec.PCMU)
+		codec.Transcode(inALaw, hi, codec.PCMU, codec.PCMA)
+		b.Pass(3 * time.Second)
+		if !bytes.Contains(answered.Heard(), inMuLaw) || !bytes.Contains(call.Heard(), inALaw) { // among silence in the other codec
+			t.Error("they do not hear each other to the sample")
+		}
+		answered.HangUp()
+		octets, f := shipped(t, b)
+		first, second := channels(octets)
+		if f.Codec != "PCMA" || !bytes.Contains(first, hello) || !bytes.Contains(second, inALaw) {
+			t.Errorf("the %d channels in %s are not what was said", f.Channels, f.Codec)
+		}
 		call.ExpectBye()
 	})
 }

@@ -1,11 +1,13 @@
 package calltest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -415,6 +417,167 @@ func TestManyCallsAtOnceKeepApart(t *testing.T) {
 		for n, call := range calls {
 			call.Hears(SystemPrompt(t, fmt.Sprintf("sys_digits_%d", n)))
 			call.ExpectBye()
+		}
+	})
+}
+
+func TestUpdateHoldsAndResumes(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		call.HearsSilence(time.Second)
+		call.Update("sendonly")
+		b.heldIs(true)
+		call.Update("")
+		b.heldIs(false)
+		call.Forget()
+		call.HearsSilence(time.Second)
+		call.HangUp()
+	})
+}
+
+// heldIs waits for the next call.held.
+func (b *Bench) heldIs(want bool) {
+	b.t.Helper()
+	if e := b.Event(webhooks.EventCallHeld); e.Data.Held == nil || *e.Data.Held != want {
+		b.t.Errorf("held is %v, expected %v", e.Data.Held, want)
+	}
+}
+
+func TestReinviteWithoutAnOffer(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		voice := Voice(8, time.Second)
+		call := recording(b, b.Phone("1001"), `,"finish_on_key":"#","silence":0,"trim":false`)
+		call.HearsSilence(time.Second)
+		call.ReinviteWithoutOffer("")
+		call.HearsSilence(time.Second)
+		call.ReinviteWithoutOffer("inactive")
+		b.heldIs(true)
+		call.ReinviteWithoutOffer("")
+		b.heldIs(false)
+		call.Say(voice)
+		b.Pass(jitterTime)
+		call.Press("#") // by the payload type agreed on again
+		b.App.Expect("/done", "outcome", "key")
+		if octets, _ := shipped(t, b); !bytes.Contains(octets, voice) {
+			t.Error("what was said is not recorded")
+		}
+		call.ExpectBye()
+	})
+}
+
+func TestAudioMovesToAnotherAddress(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		callee := b.Phone("1002")
+		call := dialing(b, to1002, ``).Answered()
+		answered := callee.Rings().Answer()
+		b.Event(webhooks.EventCallBridged)
+		b.Pass(100 * time.Millisecond)
+		for n, mover := range []*Call{call, answered} {
+			mover.MoveAudio()
+			b.Pass(100 * time.Millisecond)
+			call.Forget()
+			answered.Forget()
+			there, back := Voice(uint32(10+n), time.Second), Voice(uint32(20+n), time.Second)
+			call.Talk(there)
+			answered.Talk(back)
+			answered.Hears(there)
+			call.Hears(back)
+		}
+		call.HangUp()
+		answered.ExpectBye()
+	})
+}
+
+func TestFencedCallStopsSilently(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		var fenced atomic.Bool
+		b.Plane.OnPublish = func(batch control.Batch) (control.Published, error) {
+			if fenced.Load() {
+				return control.Published{}, &control.Error{Code: control.CodeFenced, Message: "the call is another edge's"}
+			}
+			return control.Published{Expect: batch.Events[len(batch.Events)-1].Sequence + 1}, nil
+		}
+		callee := b.Phone("1002")
+		b.Phone("1001").Register() // those who are known are told that a call is not
+		callee.Register()
+		call := dialing(b, to1002, ``).Answered()
+		answered := callee.Rings().Answer()
+		b.Event(webhooks.EventCallBridged)
+		b.Pass(time.Second)
+		fenced.Store(true)
+		call.Hold() // of which the edge tells
+		b.Idle()
+		emitted := len(b.Events())
+		b.Pass(100 * time.Millisecond)
+		for _, c := range []*Call{call, answered} {
+			c.Forget()
+		}
+		b.Pass(40 * time.Second)
+		for _, c := range []*Call{call, answered} {
+			c.Talking()
+			if n := len(c.Heard()); n != 0 {
+				t.Errorf("phone %s heard %d samples more", c.phone.Name, n)
+			}
+			c.hangUp(481) // here it is not known any more
+		}
+		if n := len(b.Events()); n != emitted || len(b.Events(webhooks.EventCallEnded)) != 0 {
+			t.Errorf("%s", kinds(b.Events()))
+		}
+		b.App.ExpectNothing()
+	})
+}
+
+func TestFencedRecordingIsNotShippedForEver(t *testing.T) {
+	for name, segment := range map[string]int{"from the first segment on": 1, "from the second on": 2} {
+		t.Run(name, func(t *testing.T) {
+			spool := t.TempDir()
+			storyWith(t, Setup{Spool: spool}, func(t *testing.T, b *Bench) {
+				var asked atomic.Int64
+				b.Plane.OnUpload = func(u control.Upload) (control.UploadGrant, error) {
+					if u.Segment < segment {
+						return control.UploadGrant{URL: storeURL + segmentName(u.RecordingID, u.Segment)}, nil
+					}
+					asked.Add(1)
+					return control.UploadGrant{}, &control.Error{Code: control.CodeFenced, Message: "the call is another edge's"}
+				}
+				call := recording(b, b.Phone("1001"), `,"finish_on_key":"#","silence":0,"trim":false`)
+				b.Pass(45 * time.Second)
+				call.Press("#")
+				b.App.Expect("/done", "outcome", "key")
+				call.ExpectBye()
+				b.Pass(time.Minute)
+				if n := asked.Load(); n != 1 {
+					t.Errorf("it was tried %d times", n)
+				}
+				if left, err := os.ReadDir(spool); err != nil || len(left) != 0 {
+					t.Errorf("the spool still holds %v, %v", left, err)
+				}
+				if n := len(b.Events(webhooks.EventRecordingCompleted)); n != 0 {
+					t.Error("the recording was completed")
+				}
+			})
+		})
+	}
+}
+
+func TestCallThatEndsWhileTheControlPlaneIsAwayIsToldLater(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", wait60)
+		call := b.Phone("1001").Dial("1000").Answered()
+		b.Pass(time.Second)
+		b.Plane.Away(true)
+		call.HangUp()
+		b.Idle()
+		b.Pass(10 * time.Second)
+		if n := len(b.Plane.Published()); n != 3 {
+			t.Errorf("%d events came while nobody could take them", n)
+		}
+		b.Plane.Away(false)
+		b.Pass(2 * time.Second)
+		published := b.Plane.Published()
+		if last := published[len(published)-1]; len(published) != 4 || last.Data.CDR == nil || last.Data.CDR.Cause != webhooks.CauseCallerHangup {
+			t.Errorf("published: %s", kinds(published))
 		}
 	})
 }

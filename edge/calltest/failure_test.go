@@ -222,3 +222,55 @@ func TestCircuitOpensAndTheFailurePathComesAtOnce(t *testing.T) {
 		t.Error("20 hanging requests did not open the circuit")
 	})
 }
+
+func TestGuardThatIsAURL(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", func(a *control.Application) { a.FallbackURL = b.App.URL + "/fallback" })
+		b.App.Answer("/voice", `{"instructions":[{"verb":"answer"},{"verb":"redirect","url":"/next"}],"guard":{"budget_ms":2000,"on_failure":"/guard"}}`)
+		b.App.Answer("/next", webhooktest.Hang())
+		b.App.Answer("/guard", `[{"verb":"play","media_id":"sys_hold"}]`)
+		call := b.Phone("1001").Dial("1000").Answered()
+		hears(t, b, call, "sys_hold", 0, 2200*time.Millisecond)
+		call.ExpectBye()
+		b.App.Expect("incoming", "deadline_ms", "5000")
+		b.App.Expect("/next", "deadline_ms", "2000")
+		b.App.Expect("/guard", "reason", "fallback", "error.code", "timeout", "error.url", b.App.URL+"/next")
+		b.App.ExpectNothing()
+		b.Ended(webhooks.CauseProgramEnd)
+	})
+}
+
+func TestGuardURLThatFailsLeadsToTheFallback(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", func(a *control.Application) { a.FallbackURL = b.App.URL + "/fallback" })
+		b.App.Answer("/voice", `{"instructions":[{"verb":"answer"},{"verb":"redirect","url":"/next"}],"guard":{"on_failure":{"url":"/guard","method":"POST"}}}`)
+		b.App.Answer("/next", webhooktest.Status(500))
+		b.App.Answer("/guard", `[{"verb":"sing"}]`)
+		b.App.Answer("/fallback", `[{"verb":"play","media_id":"sys_goodbye"}]`)
+		call := b.Phone("1001").Dial("1000").Answered()
+		call.Hears(SystemPrompt(t, "sys_goodbye"))
+		call.ExpectBye()
+		b.App.Expect("incoming")
+		b.App.Expect("/next")
+		b.App.Expect("/guard", "error.status", "500")
+		b.App.Expect("/fallback", "error.url", b.App.URL+"/next")
+		b.Event(webhooks.EventWebhookFailed)
+		b.Event(webhooks.EventWebhookRejected)
+	})
+}
+
+func TestGuardGoesWithTheCallToTheScreenOfACallee(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		callee := b.Phone("1002")
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `{"instructions":[{"verb":"dial","to":[{"extension":"1002"}],"screen":"/screen","action":"/done"}],"guard":{"budget_ms":1000}}`)
+		b.App.Answer("/screen", webhooktest.Hang())
+		b.App.Answer("/done", `[]`)
+		call := b.Phone("1001").Dial("1000").Answered()
+		callee.Rings().Answer().ExpectByeWithin(1200 * time.Millisecond) // a gate that cannot be asked stays shut
+		b.App.Expect("incoming")
+		b.App.Expect("screen", "deadline_ms", "1000")
+		b.App.Expect("/done", "outcome", "declined")
+		call.ExpectBye()
+	})
+}

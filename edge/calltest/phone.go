@@ -20,6 +20,7 @@ type Phone struct {
 
 	// Set before a call; the zero value speaks PCMU and PCMA and RFC 4733.
 	ALaw   bool // speaks only PCMA
+	MuLaw  bool // speaks only PCMU
 	Opus   bool // speaks nothing the edge does
 	NoDTMF bool // knows no telephone-event
 	// Patient phones do not mind audio that overtakes the answer; to others it is a fault.
@@ -129,7 +130,7 @@ func (p *Phone) NotCalled() {
 func (p *Phone) newCall(id string) *Call {
 	p.made++
 	p.ports += 2
-	c := &Call{phone: p, id: id, port: p.ports, seq: 1}
+	c := &Call{phone: p, id: id, host: p.Addr.Addr(), port: p.ports, seq: 1}
 	c.audio = newAudio(c)
 	p.calls = append(p.calls, c)
 	p.b.wire.open(c.rtpAddr(), c.audio.receive)

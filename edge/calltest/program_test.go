@@ -329,3 +329,45 @@ func TestRequestTellsTheCall(t *testing.T) {
 		call.Expect(603)
 	})
 }
+
+func TestEarlyMediaLeavesTheCallUnanswered(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Answer("/next", `[{"verb":"send_digits","digits":"12"},{"verb":"pause"},{"verb":"reject","reason":"busy"}]`)
+		call := asking(b, `[{"verb":"play","media_id":"sys_hold","early":true},{"verb":"redirect","url":"/next"}]`).Expect(183)
+		call.Hears(SystemPrompt(t, "sys_hold"))
+		b.App.Expect("/next", "status", "ringing", "answered_at", "")
+		call.Pressed("12") // where audio can be heard, keys can
+		call.Expect(486)
+		if cdr := b.Ended(webhooks.CauseBusy); cdr.AnsweredAt != nil || cdr.Status != webhooks.StatusBusy {
+			t.Errorf("%+v", cdr)
+		}
+	})
+}
+
+func TestEarlyMediaThenAnAnswer(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Program("1000", `[{"verb":"play","media_id":"sys_hold","early":true},{"verb":"play","media_id":"sys_goodbye"}]`)
+		call := b.Phone("1001").Dial("1000").Expect(183)
+		call.Hears(SystemPrompt(t, "sys_hold"))
+		call.Answered().Hears(SystemPrompt(t, "sys_goodbye"))
+		call.ExpectBye()
+	})
+}
+
+func TestEarlyMediaNeedsAnOffer(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Answer("/failed", `[{"verb":"reject"}]`)
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `[{"verb":"play","media_id":"sys_hold","early":true,"on":{"failed":"/failed"}}]`)
+		call := b.Phone("1001").DialWith("1000", Invite{LateOffer: true})
+		b.App.Expect("incoming")
+		r := b.App.Expect("/failed", "outcome", "failed")
+		if !strings.Contains(r.Value("error"), "offer") {
+			t.Errorf("the error is %q", r.Value("error"))
+		}
+		call.Expect(603)
+		if n := len(call.Heard()); n != 0 {
+			t.Errorf("%d samples were heard", n)
+		}
+	})
+}

@@ -204,9 +204,12 @@ func TestRecordingOutlastsTheAbsenceOfTheControlPlane(t *testing.T) {
 		call.Press("#")
 		call.ExpectBye()
 		b.Idle()
-		b.Pass(time.Minute)
+		b.Pass(3 * time.Minute)
 		b.Plane.Away(false)
-		b.Pass(time.Minute + 5*time.Second) // the longest that it tries no more
+		b.Pass(5 * time.Second)
+		if n := len(b.Events(webhooks.EventRecordingCompleted)); n != 1 {
+			t.Fatal("it was not shipped soon after the control plane's return")
+		}
 		octets, _ := shipped(t, b)
 		if !bytes.Contains(octets, voice) {
 			t.Errorf("the %d samples shipped are not what was said", len(octets))

@@ -28,9 +28,12 @@ func (a *latch) admits(from netip.AddrPort, now time.Time) bool {
 	return !a.source.IsValid() || from == a.source || a.doubts(from, now)
 }
 
-// doubts reports whether a packet from the signalled address comes in time to take over from another one.
+// doubts reports whether a packet from the signalled address comes in time to take over from another one: from the
+// very port, or from the host when it is not that host that is latched. So a late packet from where the audio was
+// before a re-INVITE does not keep the new source out.
 func (a *latch) doubts(from netip.AddrPort, now time.Time) bool {
-	return a.source.Addr() != a.remote.Addr() && from.Addr() == a.remote.Addr() && now.Sub(a.since) < latchDoubt
+	better := from == a.remote || (a.source.Addr() != a.remote.Addr() && from.Addr() == a.remote.Addr())
+	return a.source != a.remote && better && now.Sub(a.since) < latchDoubt
 }
 
 // drain reads what has arrived, up to a bound; the rest waits in the socket for the next frame.

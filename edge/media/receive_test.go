@@ -184,3 +184,25 @@ func TestParametersThatMakeNoSenseAreRefused(t *testing.T) {
 		l.frames(2)
 	})
 }
+
+// After a re-INVITE to another port of the same host, what was on its way from the old port must not keep the new one
+// out.
+func TestALatePacketFromTheOldPortDoesNotHoldTheLatch(t *testing.T) {
+	virtual(t, nil, func(l *line) {
+		leg, p := l.call(codec.PCMU, nil)
+		p.talk(voice(320))
+		moved := p.params()
+		moved.Remote = netip.AddrPortFrom(p.addr.Addr(), p.addr.Port()+100)
+		if err := leg.Set(moved); err != nil {
+			t.Fatal(err)
+		}
+		l.frames(1)
+		p.send(p.addr, rtp.Header{SequenceNumber: 900, SSRC: 5}, voice(160))
+		l.frames(1)
+		p.send(moved.Remote, rtp.Header{SequenceNumber: 1, SSRC: 6}, voice(160))
+		l.frames(1)
+		if s := leg.Stats(); s.Source != moved.Remote {
+			t.Errorf("source %v, want the new port %v", s.Source, moved.Remote)
+		}
+	})
+}

@@ -48,6 +48,8 @@ type Config struct {
 	Observe func(webhooks.Event)
 	// MaxCalls bounds the live legs; 0 is 10,000.
 	MaxCalls int
+	// Digest is the algorithms phones are challenged for; see sip.NewDigestServer.
+	Digest []string
 	// SIP is where other edges reach this one, for the beat.
 	SIP func() netip.AddrPort
 	// RTPTimeout ends an answered call that sends no audio for so long; 0 is media.DefaultTimeout.
@@ -70,6 +72,12 @@ type Calls struct {
 	toldOverload atomic.Int64
 	work         sync.WaitGroup // one for each session
 	telling      sync.WaitGroup // status callbacks on their way
+
+	told context.Context // ends when status callbacks have had their time
+	hush context.CancelFunc
+	// status asks status URLs. Why it is not the client that asks for programs: a receiver of notices that is down or
+	// slow would use up the account's requests in flight, or open the circuit of the host that answers its calls.
+	status *webhooks.Client
 
 	mu   sync.Mutex // guards live and known
 	live map[webhooks.CallID]*Session
@@ -95,11 +103,13 @@ func New(cfg Config) (*Calls, error) {
 	}
 	c := &Calls{
 		cfg:    cfg,
-		digest: sip.NewDigestServer(),
+		digest: sip.NewDigestServer(cfg.Digest...),
 		live:   map[webhooks.CallID]*Session{},
 		known:  map[netip.Addr]time.Time{},
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
+	c.told, c.hush = context.WithCancel(context.Background())
+	c.status = webhooks.NewClient(webhooks.ClientConfig{Guard: cfg.Guard})
 	var err error
 	if c.outbox, err = newOutbox(cfg); err != nil {
 		return nil, err
@@ -110,7 +120,7 @@ func New(cfg Config) (*Calls, error) {
 	c.ship.outbox = c.outbox.add
 	c.outbox.fenced = func(id webhooks.CallID) {
 		if s := c.find(id); s != nil {
-			s.cancel(ended{cause: webhooks.CauseEdgeLost, text: "another process has taken the call over"})
+			s.fence()
 		}
 	}
 	return c, nil
@@ -132,10 +142,11 @@ func (c *Calls) Run(ctx context.Context) error {
 	c.stop(ended{cause: webhooks.CauseEdgeDrain})
 	c.work.Wait()
 	const grace = 5 * time.Second
-	left, done := context.WithTimeout(flush, grace)
+	left, done := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer done()
+	defer context.AfterFunc(left, c.hush)() // status URLs share the time
 	c.ship.settle(left)
 	c.outbox.settle(left)
-	done()
 	stopFlush()
 	background.Wait()
 	c.telling.Wait()
@@ -242,6 +253,9 @@ func (c *Calls) beat(ctx context.Context) {
 		if now := err != nil && ctx.Err() == nil; now != away {
 			away = now
 			c.cfg.Logger.Warn("control.reachable", "reachable", !away, "error", errorText(err))
+			if !away {
+				c.ship.retry()
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -264,6 +278,7 @@ type ended struct {
 	by    webhooks.EndedBy // "" for the cause's usual
 	code  int              // final SIP response, where one was received or is to be sent; 0 for the cause's
 	text  string           // what only the log needs
+	why   error            // what it means to the packages below, such as sip.ErrElsewhere; nil for nothing
 }
 
 func (e ended) Error() string {
@@ -271,6 +286,14 @@ func (e ended) Error() string {
 		return string(e.cause) + ": " + e.text
 	}
 	return string(e.cause)
+}
+
+// Unwrap lets sip see what it has to tell.
+func (e ended) Unwrap() error { return e.why }
+
+// elsewhere ends those who still ring when somebody else has answered.
+func elsewhere() ended {
+	return ended{cause: webhooks.CauseCanceled, by: webhooks.EndedByCaller, text: "answered elsewhere", why: sip.ErrElsewhere}
 }
 
 // endOf returns why ctx ended.

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/hookswitch/hookswitch/edge/control"
@@ -103,9 +104,27 @@ func (d *dialing) next() {
 	target := d.left[0]
 	d.left = d.left[1:]
 	d.ringing++
-	sole := len(d.To) == 1
-	codecs := d.s.codecs()
-	d.s.spawn(func() { d.s.callTarget(d, target, sole, codecs) })
+	call := d.callee(target)
+	d.s.spawn(func() { d.s.callTarget(d, call) })
+}
+
+// callee is a target made ready on the goroutine of the session that dials: what it takes from there must not be read
+// once the target rings, because that session goes on.
+type callee struct {
+	target webhooks.DialTarget
+	query  control.ResolveQuery
+	sole   bool       // the only one: its early audio can be heard
+	codecs []codec.ID // in this order, so that nothing need be transcoded
+	base   string     // of the URLs in its screen
+	guard  *webhooks.Guard
+	data   map[string]any // of the caller, as it is now
+}
+
+func (d *dialing) callee(t webhooks.DialTarget) callee {
+	return callee{
+		target: t, query: d.s.resolveQuery(t, d.CallerID), sole: len(d.To) == 1, codecs: d.s.codecs(),
+		base: d.s.base, guard: d.s.guard, data: maps.Clone(d.s.data),
+	}
 }
 
 // codecs puts the codec in use first, so that the other leg need not be transcoded.
@@ -205,7 +224,7 @@ func (d *dialing) bridge(peer *Session) *webhooks.Trigger {
 		return s.failed(err)
 	}
 	peer.detach() // from here on it ends when the talk does, or on its own
-	d.cancel(ended{cause: webhooks.CauseCanceled, by: webhooks.EndedByCaller, text: "answered elsewhere"})
+	d.cancel(elsewhere())
 	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: peer.id})
 	peer.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: s.id})
 	if d.Record == "answer" {
@@ -242,12 +261,15 @@ func (d *dialing) talk(peer *Session) *webhooks.Trigger {
 		case woke == wokeDigit:
 			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
 		case woke == wokeParty && s.party.state == partyAccepted:
-			s.party.leg.cancel(ended{cause: webhooks.CauseCanceled, text: "answered elsewhere"})
+			s.party.leg.cancel(elsewhere())
 		case woke == wokeAction:
 			peer.cancel(ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedByAPI})
 			return s.interrupted()
 		case woke == wokeEnd:
 			end := endOf(s.ctx)
+			if s.fenced() { // who takes a call over takes both its legs
+				peer.fence()
+			}
 			peer.cancel(ended{cause: webhooks.CauseCallerHangup, by: end.by, text: string(end.cause)})
 			return s.interrupted()
 		}
@@ -279,7 +301,7 @@ func (s *Session) answeredAt() *time.Time {
 }
 
 func (d *dialing) startRecording() {
-	p, err := d.s.startRecording(media.RecordConfig{Channels: 2}, "")
+	p, err := d.s.startRecording(media.RecordConfig{Channels: 2}, "dial", "")
 	if err == nil {
 		d.record = p
 	}
@@ -296,14 +318,15 @@ func (d *dialing) stopRecording(t *webhooks.Trigger) {
 
 // callTarget calls one target on behalf of a dial and tells it what comes of it. It runs on a goroutine of the
 // session that dials, and becomes the goroutine of the new leg.
-func (s *Session) callTarget(d *dialing, t webhooks.DialTarget, sole bool, codecs []codec.ID) {
+func (s *Session) callTarget(d *dialing, c callee) {
+	t := c.target
 	news := party{target: t, state: partyGone}
 	if !sleep(d.ctx, t.Delay.Duration()) {
 		news.end = endOf(d.ctx)
 		d.parties <- news
 		return
 	}
-	resolved, err := s.resolveTarget(d.ctx, t, d.CallerID)
+	resolved, err := s.resolveTarget(d.ctx, c.query)
 	if err != nil {
 		news.end = resolveEnd(err)
 		d.parties <- news
@@ -313,7 +336,8 @@ func (s *Session) callTarget(d *dialing, t webhooks.DialTarget, sole bool, codec
 	leg.detach = context.AfterFunc(d.ctx, func() { leg.cancel(endOf(d.ctx)) })
 	leg.call.Direction = webhooks.OutboundDial
 	leg.call.ParentCallID, leg.call.ConversationID = s.id, s.call.ConversationID
-	leg.base, leg.guard = s.base, s.guard
+	leg.base, leg.guard = c.base, c.guard
+	leg.setData(c.data)
 	leg.left = make(chan struct{})
 	news.leg = leg
 	if !s.calls.add(leg) {
@@ -326,7 +350,7 @@ func (s *Session) callTarget(d *dialing, t webhooks.DialTarget, sole bool, codec
 	reported := false
 	leg.conduct(func() {
 		defer leg.leave()
-		if !leg.ring(d, t, resolved.Hops, sole, codecs) {
+		if !leg.ring(d, c, resolved.Hops) {
 			return
 		}
 		reported = true
@@ -340,15 +364,16 @@ func (s *Session) callTarget(d *dialing, t webhooks.DialTarget, sole bool, codec
 }
 
 // ring places a dialled leg and runs its screen; true: it may be connected.
-func (s *Session) ring(d *dialing, t webhooks.DialTarget, hops []control.Hop, sole bool, codecs []codec.ID) bool {
+func (s *Session) ring(d *dialing, c callee, hops []control.Hop) bool {
+	t := c.target
 	timeout := d.Timeout
 	if t.Timeout > 0 {
 		timeout = t.Timeout
 	}
 	ctx, done := context.WithTimeoutCause(s.ctx, timeout.Duration(), ended{cause: webhooks.CauseNoAnswer})
 	defer done()
-	p := placing{near: d.s.leg, codecs: codecs, callerName: d.CallerName, headers: d.Headers, username: t.Username, password: t.Password}
-	if sole {
+	p := placing{near: d.s.leg, codecs: c.codecs, callerName: d.CallerName, headers: d.Headers, username: t.Username, password: t.Password}
+	if c.sole {
 		p.early = func() { d.parties <- party{leg: s, target: t, state: partyEarly} }
 	}
 	if !s.place(ctx, hops, p) {
@@ -407,18 +432,23 @@ func (s *Session) leave() {
 	}
 }
 
-// resolveTarget asks the control plane where a target is.
-func (s *Session) resolveTarget(ctx context.Context, t webhooks.DialTarget, callerID string) (control.Resolved, error) {
+// resolveQuery asks where a target is, with its templates filled in.
+func (s *Session) resolveQuery(t webhooks.DialTarget, callerID string) control.ResolveQuery {
 	v := s.vars()
 	t.Number, t.SIP, t.Extension = v.Text(t.Number), v.Text(t.SIP), v.Text(t.Extension)
 	if t.CallerID != "" {
 		callerID = t.CallerID
 	}
+	return control.ResolveQuery{
+		AccountID: s.account, CallID: s.id, EdgeID: s.calls.cfg.EdgeID, Target: t, CallerID: v.Text(callerID), From: s.call.From,
+	}
+}
+
+// resolveTarget asks the control plane, in bounded time.
+func (s *Session) resolveTarget(ctx context.Context, q control.ResolveQuery) (control.Resolved, error) {
 	ctx, done := context.WithTimeout(ctx, routeTime)
 	defer done()
-	return s.calls.cfg.Control.Resolve(ctx, control.ResolveQuery{
-		AccountID: s.account, CallID: s.id, EdgeID: s.calls.cfg.EdgeID, Target: t, CallerID: v.Text(callerID), From: s.call.From,
-	})
+	return s.calls.cfg.Control.Resolve(ctx, q)
 }
 
 // resolveEnd is what a target that cannot be called ends with.

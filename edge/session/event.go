@@ -17,6 +17,9 @@ func (s *Session) emit(kind webhooks.EventType, data webhooks.EventData) {
 // emitLocked is emit for a caller that holds mu. The outbox and the observer are told under the lock, so that they
 // see the events of a call in their order.
 func (s *Session) emitLocked(kind webhooks.EventType, data webhooks.EventData) {
+	if s.gone {
+		return
+	}
 	e := webhooks.Event{
 		ID: webhooks.NewEventID(), Type: kind, AccountID: s.account, CallID: s.id,
 		ConversationID: s.call.ConversationID, OccurredAt: time.Now().UTC(), Data: data,
@@ -70,6 +73,9 @@ func (s *Session) emitInitiated() {
 
 // emitEnded closes the record. It is called once, by finish.
 func (s *Session) emitEnded(end ended, quality *webhooks.Quality) {
+	if s.fenced() {
+		return
+	}
 	info := end.cause.Info()
 	s.mu.Lock()
 	cdr := s.cdr

@@ -28,14 +28,18 @@ func (s *Session) replace(p webhooks.Program, base string) {
 	if base != "" {
 		s.base = base
 	}
-	if p.State != nil {
-		s.state = p.State
-		if string(p.State) == "null" {
-			s.state = nil
-		}
+	s.keepState(p)
+	s.guard = p.Guard
+}
+
+// keepState takes the state of an answer: absent is kept, null cleared.
+func (s *Session) keepState(p webhooks.Program) {
+	if p.State == nil {
+		return
 	}
-	if p.Guard != nil {
-		s.guard = p.Guard
+	s.state = p.State
+	if string(p.State) == "null" {
+		s.state = nil
 	}
 }
 
@@ -130,6 +134,7 @@ func (s *Session) outcome(i webhooks.Instruction, t *webhooks.Trigger) {
 func (s *Session) tell(i webhooks.Instruction, t *webhooks.Trigger) {
 	sub, ok := subFor(i, t.Outcome)
 	switch {
+	case s.fenced(): // the process that has the call now tells
 	case ok && sub.Target != nil:
 		s.notify(webhooks.ReasonOn, *sub.Target, t)
 	case !ok && actionOf(i) != nil:

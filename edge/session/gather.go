@@ -171,18 +171,32 @@ func (s *Session) prompts(subs []*webhooks.Sub) ([]*media.Prompt, *webhooks.Trig
 		if sub == nil {
 			continue
 		}
-		list, t := s.promptProgram(*sub)
+		list, base, t := s.promptProgram(*sub)
 		if t != nil {
 			return nil, t
 		}
-		for _, i := range list {
-			p, loop, err := s.promptOf(i)
-			if err != nil {
-				return nil, s.failed(err)
-			}
-			for range max(1, min(loop, 20)) { // a prompt that never ends would never ask
-				out = append(out, p)
-			}
+		prompts, err := s.promptsOf(list, base)
+		if err != nil {
+			return nil, s.failed(err)
+		}
+		out = append(out, prompts...)
+	}
+	return out, nil
+}
+
+// promptsOf gets the audio of a prompt's instructions. base is the URL of the document they stand in.
+func (s *Session) promptsOf(list []webhooks.Instruction, base string) ([]*media.Prompt, error) {
+	program := s.base
+	s.base = base
+	defer func() { s.base = program }()
+	var out []*media.Prompt
+	for _, i := range list {
+		p, loop, err := s.promptOf(i)
+		if err != nil {
+			return nil, err
+		}
+		for range max(1, min(loop, 20)) { // a prompt that never ends would never ask
+			out = append(out, p)
 		}
 	}
 	return out, nil
@@ -209,17 +223,19 @@ func (s *Session) promptOf(i webhooks.Instruction) (p *media.Prompt, loop int, e
 	return nil, 0, fmt.Errorf("%s cannot stand in a prompt", i.Verb())
 }
 
-// promptProgram returns a prompt's instructions, asking its URL where it is one.
-func (s *Session) promptProgram(sub webhooks.Sub) ([]webhooks.Instruction, *webhooks.Trigger) {
+// promptProgram returns a prompt's instructions, asking its URL where it is one, and the URL of the document they
+// stand in.
+func (s *Session) promptProgram(sub webhooks.Sub) (list []webhooks.Instruction, base string, t *webhooks.Trigger) {
 	if sub.Target == nil {
-		return sub.Instructions, nil
+		return sub.Instructions, s.base, nil
 	}
-	p, err := s.ask(s.ctx, webhooks.ReasonPrompt, *sub.Target, nil)
+	got, err := s.ask(s.ctx, webhooks.ReasonPrompt, *sub.Target, nil)
 	if err != nil {
 		if s.pending != nil || s.ctx.Err() != nil {
-			return nil, s.interrupted()
+			return nil, "", s.interrupted()
 		}
-		return nil, s.failed(err)
+		return nil, "", s.failed(err)
 	}
-	return p.program.Instructions, nil
+	s.keepState(got.program)
+	return got.program.Instructions, got.base, nil
 }

@@ -215,9 +215,12 @@ func (s *Session) reoffered(body []byte) (answer []byte, code int) {
 		return nil, 488
 	}
 	s.sdp.local, s.sdp.answer = local, answer
-	s.noteHold(!agreed.Direction.Sends() || !agreed.Remote.IsValid())
+	s.noteHold(held(agreed))
 	return answer, 200
 }
+
+// held reports whether the other side wants to hear nothing.
+func held(n sdp.Negotiated) bool { return !n.Direction.Sends() || !n.Remote.IsValid() }
 
 // noteHold tells that the other side has put us on hold, or taken us off it. The caller holds mu.
 func (s *Session) noteHold(held bool) {
@@ -234,7 +237,9 @@ func (s *Session) reanswered(body []byte) {
 	defer s.mu.Unlock()
 	if err := s.accept(body, s.dialog.RemoteAddr().Addr()); err != nil {
 		s.log.Debug("call.reanswered", "error", err.Error()) // the audio stays as it was, which is what the peer hears
+		return
 	}
+	s.noteHold(held(s.sdp.active))
 }
 
 // infoReceived takes a key pressed by SIP INFO.

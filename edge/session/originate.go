@@ -31,7 +31,7 @@ func (c *Calls) Originate(_ context.Context, o control.Originate) error {
 
 // originate places the call and, once it is answered, asks its application.
 func (s *Session) originate(o control.Originate) {
-	resolved, err := s.resolveTarget(s.ctx, o.Target, o.From)
+	resolved, err := s.resolveTarget(s.ctx, s.resolveQuery(o.Target, o.From))
 	if err != nil {
 		s.emitInitiated()
 		s.cancel(resolveEnd(err))
@@ -49,7 +49,7 @@ func (s *Session) originate(o control.Originate) {
 	}
 	s.limit(o.TimeLimit)
 	if o.Record {
-		if _, err := s.startRecording(recordWholeCall, ""); err != nil {
+		if _, err := s.startRecording(recordWholeCall, "", ""); err != nil {
 			s.log.Warn("recording.not_started", "error", err.Error())
 		}
 	}

@@ -102,8 +102,8 @@ type attempt struct {
 
 // fork invites hops at once and keeps the first that answers.
 func (s *Session) fork(ctx context.Context, hops []control.Hop, p placing) (*sip.Dialog, ended) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	results := make(chan attempt, len(hops))
 	for _, hop := range hops {
 		s.spawn(func() {
@@ -128,7 +128,7 @@ func (s *Session) fork(ctx context.Context, hops []control.Hop, p placing) (*sip
 			worst = worse(worst, got.end)
 		case winner == nil:
 			winner = got.dialog
-			cancel() // the others are told by CANCEL
+			cancel(elsewhere()) // the others are told by CANCEL
 		default: // answered in the same moment
 			s.spawn(func() { s.release(got.dialog) })
 		}
@@ -183,10 +183,9 @@ func (s *Session) invite(ctx context.Context, hop control.Hop, p placing, alone 
 
 // offer prepares the leg, once for all hops, and writes our offer.
 func (s *Session) offer(peer netip.Addr, p placing) ([]byte, error) {
-	s.mu.Lock()
-	opened := s.leg != nil
-	s.mu.Unlock()
-	if !opened {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.leg == nil {
 		if err := s.openLeg(p.near, peer, p.codecs); err != nil {
 			return nil, err
 		}

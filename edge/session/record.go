@@ -25,7 +25,7 @@ func (s *Session) record(i *webhooks.Record) *webhooks.Trigger {
 	}
 	p, err := s.startRecording(media.RecordConfig{
 		Channels: i.Channels, MaxLength: i.MaxLength.Duration(), Silence: i.Silence.Duration(), Trim: i.Trim,
-	}, s.vars().URL(i.StatusURL))
+	}, "record", s.statusURL(i))
 	if err != nil {
 		return s.failed(err)
 	}
@@ -94,8 +94,18 @@ func (s *Session) awaitRecord(id media.RecordID) {
 	}
 }
 
-// startRecording opens a spool and has the leg record into it. status is told when it is done; "" for nobody.
-func (s *Session) startRecording(cfg media.RecordConfig, status string) (*spool, error) {
+// statusURL is where the end of a recording is told; "" for nowhere. It is read now: when it is needed, the document
+// that named it may have been replaced.
+func (s *Session) statusURL(i *webhooks.Record) string {
+	if i.StatusURL == "" {
+		return ""
+	}
+	return s.resolve(s.vars().URL(i.StatusURL))
+}
+
+// startRecording opens a spool and has the leg record into it, for a verb ("" for none). status is told when it is done;
+// "" for nobody.
+func (s *Session) startRecording(cfg media.RecordConfig, verb, status string) (*spool, error) {
 	id := webhooks.NewRecordingID()
 	s.mu.Lock()
 	codec := s.sdp.active.Codec.Name()
@@ -108,12 +118,12 @@ func (s *Session) startRecording(cfg media.RecordConfig, status string) (*spool,
 	s.mu.Unlock()
 	p, err := openSpool(s.calls.cfg.SpoolDir, spoolNote{
 		Owner:       control.Owner{EdgeID: s.calls.cfg.EdgeID, BootID: s.calls.cfg.BootID, Epoch: 1, AccountID: s.account, CallID: s.id},
-		RecordingID: id, Codec: codec, Channels: cfg.Channels,
+		RecordingID: id, Verb: verb, Codec: codec, Channels: cfg.Channels,
 	})
 	if err == nil {
 		err = p.save()
 	}
-	data := webhooks.EventData{RecordingID: id, Channels: cfg.Channels, Format: "wav", Codec: codec}
+	data := webhooks.EventData{Verb: verb, RecordingID: id, Channels: cfg.Channels, Format: "wav", Codec: codec}
 	s.emit(webhooks.EventRecordingStarted, data)
 	if err != nil {
 		data.Code, data.Message = "spool", "the recording could not be written: the disk may be full"
@@ -149,9 +159,9 @@ func (s *Session) recordDone(e media.Event) {
 		}
 		switch {
 		case failure != "":
-			s.emit(webhooks.EventRecordingFailed, webhooks.EventData{RecordingID: p.RecordingID, Code: "write", Message: failure})
+			s.emit(webhooks.EventRecordingFailed, webhooks.EventData{Verb: p.Verb, RecordingID: p.RecordingID, Code: "write", Message: failure})
 		case empty:
-			s.emit(webhooks.EventRecordingFailed, webhooks.EventData{RecordingID: p.RecordingID, Code: "empty", Message: "nothing was said"})
+			s.emit(webhooks.EventRecordingFailed, webhooks.EventData{Verb: p.Verb, RecordingID: p.RecordingID, Code: "empty", Message: "nothing was said"})
 		}
 		s.calls.ship.nudge()
 	}

@@ -76,10 +76,13 @@ type Session struct {
 
 	status statusQueue
 
+	opening sync.Mutex // held while the hops of a fork make the leg that they share
+
 	mu   sync.Mutex // guards what follows: handlers of the SIP side need it too
 	tag  int        // the etag as a number
 	seq  int64      // of the last event
 	over bool       // call.ended was emitted: later events are numbered by the control plane
+	gone bool       // another process has the call: nothing is told of it any more
 	cdr  webhooks.CDR
 	held bool
 	// statusOf holds the status_url of each recording that has one.
@@ -174,6 +177,12 @@ func (s *Session) finish() {
 		s.cancel(ended{cause: webhooks.CauseProgramEnd})
 	}
 	end := endOf(s.ctx)
+	if s.fenced() {
+		s.log.Warn("call.fenced", "detail", end.text)
+		if s.dialog != nil {
+			s.dialog.Drop()
+		}
+	}
 	s.hangUp(end)
 	s.stopRecordings()
 	var quality *webhooks.Quality
@@ -185,6 +194,21 @@ func (s *Session) finish() {
 	s.drainActions()
 	s.calls.remove(s)
 	s.work.Wait()
+}
+
+// fence ends the session because another process has taken its call over: without BYE and without events, which are
+// that process's to send.
+func (s *Session) fence() {
+	s.mu.Lock()
+	s.gone = true
+	s.mu.Unlock()
+	s.cancel(ended{cause: webhooks.CauseEdgeLost, text: "another process has taken the call over"})
+}
+
+func (s *Session) fenced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone
 }
 
 // hangUp ends the SIP side: a final response where there was none, BYE where there was.

@@ -108,6 +108,16 @@ func (sh *shipper) nudge() {
 	}
 }
 
+// retry makes the shipper forget what has failed so far, because the control plane is back.
+func (sh *shipper) retry() {
+	sh.mu.Lock()
+	for _, p := range sh.spools {
+		p.failures = 0
+	}
+	sh.mu.Unlock()
+	sh.nudge()
+}
+
 // run ships until ctx ends. Every two seconds it has the file system write down what has been recorded, with one
 // system call for all recordings.
 func (sh *shipper) run(ctx context.Context) {
@@ -185,6 +195,9 @@ func (sh *shipper) ship(ctx context.Context, p *spool) {
 	switch {
 	case err == nil:
 		p.failures = 0
+	case control.CodeOf(err) != "": // for good: the recording was deleted, or another process has the call
+		p.failures, p.gone = 0, true
+		sh.log.Warn("recording.refused", "recording_id", p.RecordingID, "error", err.Error())
 	case ctx.Err() == nil:
 		p.failures = max(1, p.failures)
 		sh.log.Warn("recording.unshipped", "recording_id", p.RecordingID, "error", err.Error())
@@ -260,16 +273,12 @@ func (sh *shipper) finish(ctx context.Context, p *spool, note spoolNote) error {
 		Owner: note.Owner, RecordingID: note.RecordingID, Codec: note.Codec, Channels: note.Channels,
 		Segments: p.shipped, Samples: note.Samples, Failure: note.Failure,
 	})
-	if err != nil && control.CodeOf(err) == "" {
+	if err != nil {
 		return err
 	}
 	p.gone = true
-	if err != nil { // refused for good, such as a recording that was deleted meanwhile
-		sh.log.Warn("recording.refused", "recording_id", note.RecordingID, "error", err.Error())
-		return nil
-	}
 	p.tell(webhooks.EventRecordingCompleted, webhooks.EventData{
-		RecordingID: note.RecordingID, Channels: note.Channels, Format: "wav", Duration: &file.Duration, Size: file.Size, Message: note.Failure,
+		Verb: note.Verb, RecordingID: note.RecordingID, Channels: note.Channels, Format: "wav", Duration: &file.Duration, Size: file.Size, Message: note.Failure,
 	})
 	return nil
 }

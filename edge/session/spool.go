@@ -42,6 +42,7 @@ type spool struct {
 type spoolNote struct {
 	Owner       control.Owner        `json:"owner"`
 	RecordingID webhooks.RecordingID `json:"recording_id"`
+	Verb        string               `json:"verb,omitempty"` // that records; "" for the option of an originated call
 	Codec       string               `json:"codec"`
 	Channels    int                  `json:"channels"`
 	Ended       bool                 `json:"ended"`

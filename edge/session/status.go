@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"errors"
 	"net/url"
 	"sync"
@@ -18,7 +17,6 @@ type statusQueue struct {
 	mu      sync.Mutex // guards what follows
 	pending []statusCall
 	busy    bool
-	count   int // sequence of Twilio's callbacks
 }
 
 type statusCall struct {
@@ -64,15 +62,13 @@ func (q *statusQueue) drain(s *Session) {
 		}
 		next := q.pending[0]
 		q.pending = q.pending[1:]
-		q.count++
-		count := q.count
 		q.mu.Unlock()
-		s.tellOne(next, count)
+		s.tellOne(next)
 	}
 }
 
 // tellOne sends one event, with as many attempts as the contract allows.
-func (s *Session) tellOne(c statusCall, sequence int) {
+func (s *Session) tellOne(c statusCall) {
 	retries := webhooks.MaxRetries
 	ask := webhooks.Ask{
 		URL: s.absolute(c.url), Secrets: s.app.Secrets, Body: c.event, Trace: s.traced,
@@ -83,13 +79,14 @@ func (s *Session) tellOne(c statusCall, sequence int) {
 		s.mu.Lock()
 		call := s.call
 		s.mu.Unlock()
-		form, ok := twiml.StatusParams(call, c.event, sequence-1, twiml.Options{APIBase: s.calls.cfg.PublicURL})
+		const first = 0 // of a call's events such an application is told the end alone
+		form, ok := twiml.StatusParams(call, c.event, first, twiml.Options{APIBase: s.calls.cfg.PublicURL})
 		if !ok {
 			return
 		}
 		ask.Body, ask.Form = nil, func(webhooks.CallRequest) url.Values { return form }
 	}
-	_, err := s.calls.cfg.Webhook.Ask(context.WithoutCancel(s.ctx), ask)
+	_, err := s.calls.status.Ask(s.calls.told, ask)
 	var rejected *webhooks.RejectedError
 	if err != nil && !errors.As(err, &rejected) { // what it answers is nobody's concern
 		s.log.Warn("status.undelivered", "event", c.event.Type, "error", err.Error())

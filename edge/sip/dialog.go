@@ -24,6 +24,10 @@ var (
 	ErrPanic     = errors.New("handler panicked")
 )
 
+// ErrElsewhere is a cause for the end of Invite's context: somebody else has answered the same call. The CANCEL then
+// says so (RFC 3326 §3.1), and the phone shows no missed call. It may be wrapped.
+var ErrElsewhere = errors.New("call completed elsewhere")
+
 // ErrState is returned by an operation that does not fit the state of the dialog: answering twice, BYE before the answer.
 var ErrState = errors.New("dialog is not in a state for this")
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,8 +143,9 @@ const nonceTable = 1 << 16
 // the source address by an HMAC; only nonces used with success are remembered, to see that their count grows. It is safe
 // for concurrent use.
 type DigestServer struct {
-	key  [32]byte
-	fake [32]byte
+	offer []string
+	key   [32]byte
+	fake  [32]byte
 
 	mu     sync.Mutex // guards below
 	counts map[string]uint32
@@ -152,20 +154,24 @@ type DigestServer struct {
 	since  time.Time         // nonces made before this may have been forgotten and count as stale
 }
 
-// NewDigestServer draws its keys: nonces do not survive it.
-func NewDigestServer() *DigestServer {
-	s := &DigestServer{counts: map[string]uint32{}, older: map[string]uint32{}}
+// NewDigestServer draws its keys: nonces do not survive it. It challenges for these algorithms, in this order, and takes no
+// other; without any, for SHA-256 before MD5 as RFC 8760 §2.4 asks.
+func NewDigestServer(offer ...string) *DigestServer {
+	if len(offer) == 0 {
+		offer = []string{SHA256, MD5}
+	}
+	s := &DigestServer{offer: offer, counts: map[string]uint32{}, older: map[string]uint32{}}
 	rand.Read(s.key[:]) // never fails (crypto/rand)
 	rand.Read(s.fake[:])
 	return s
 }
 
-// Challenge returns the WWW-Authenticate values for a realm, SHA-256 before MD5 as RFC 8760 §2.4 asks. stale tells the
-// phone to try again with the password it has.
+// Challenge returns the WWW-Authenticate values for a realm, one for each algorithm. stale tells the phone to try again
+// with the password it has.
 func (s *DigestServer) Challenge(source netip.Addr, realm string, stale bool) []string {
 	nonce := s.nonce(source, time.Now())
-	out := make([]string, 0, 2)
-	for _, alg := range [...]string{SHA256, MD5} {
+	out := make([]string, 0, len(s.offer))
+	for _, alg := range s.offer {
 		v := `Digest realm=` + quote(realm) + `, nonce="` + nonce + `", algorithm=` + alg + `, qop="auth"`
 		if stale {
 			v += ", stale=true"
@@ -204,7 +210,7 @@ func (s *DigestServer) Verify(source netip.Addr, method string, a Authorization,
 	right := subtle.ConstantTimeCompare([]byte(a.response(method, secret)), []byte(strings.ToLower(a.Response))) == 1
 	made, fresh := s.made(source, a.Nonce)
 	switch {
-	case !right || !real || a.QOP != "auth":
+	case !right || !real || a.QOP != "auth" || !slices.Contains(s.offer, a.Algorithm):
 		// A stale nonce tells nothing about a wrong password: whoever guesses is told it is wrong.
 		return ErrWrong
 	case !fresh:

@@ -47,6 +47,7 @@ type InviteConfig struct {
 // Invite calls. It returns when the call is answered (the dialog is confirmed, its ACK sent) or has failed: with a
 // *RejectedError, ErrTimeout (nobody answered at all for 64·T1) or ErrTransport. When ctx ends first it returns
 // ErrCanceled at once; CANCEL, and ACK and BYE for a 200 that crosses it, are sent in the background (RFC 3261 §9.1).
+// The CANCEL gives a reason where the cause of ctx is ErrElsewhere.
 // The ringing time has no other limit than ctx. The caller owns the dialog and must Bye it.
 func (s *Server) Invite(ctx context.Context, c InviteConfig) (*Dialog, error) {
 	d, m, err := s.newInvite(ctx, c)
@@ -163,10 +164,11 @@ func (d *Dialog) ring(ctx context.Context, ct *clientTx, c InviteConfig) (*messa
 		res, err := ct.next(ctx)
 		switch {
 		case err != nil && ctx.Err() != nil:
+			reason := cancelReason(context.Cause(ctx))
 			if progress {
-				d.sendCancel(ct)
+				d.sendCancel(ct, reason...)
 			}
-			if !d.s.spawn(func() { d.cancelCall(ct, progress) }) {
+			if !d.s.spawn(func() { d.cancelCall(ct, progress, reason) }) {
 				ct.fsm.Terminate()
 			}
 			return nil, fmt.Errorf("%w: %w", ErrCanceled, context.Cause(ctx))
@@ -187,9 +189,17 @@ func (d *Dialog) ring(ctx context.Context, ct *clientTx, c InviteConfig) (*messa
 	}
 }
 
+// cancelReason is what a CANCEL says of its cause (RFC 3326 §2).
+func cancelReason(cause error) []Header {
+	if errors.Is(cause, ErrElsewhere) {
+		return []Header{{"Reason", `SIP;cause=200;text="Call completed elsewhere"`}}
+	}
+	return nil
+}
+
 // cancelCall looks after an INVITE nobody waits for any more: CANCEL once there was a provisional response (RFC 3261
 // §9.1; canceled says that it was sent), then 64·T1 for the final one. A 2xx that crossed it is acknowledged and ended.
-func (d *Dialog) cancelCall(ct *clientTx, canceled bool) {
+func (d *Dialog) cancelCall(ct *clientTx, canceled bool, reason []Header) {
 	defer ct.fsm.Terminate()
 	ctx, cancel := context.WithTimeout(context.Background(), 64*timerT1)
 	defer cancel()
@@ -206,13 +216,13 @@ func (d *Dialog) cancelCall(ct *clientTx, canceled bool) {
 			return
 		case !canceled:
 			canceled = true
-			d.sendCancel(ct)
+			d.sendCancel(ct, reason...)
 		}
 	}
 }
 
 // sendCancel sends CANCEL with the INVITE's Via and waits for its answer elsewhere: it says nothing of interest.
-func (d *Dialog) sendCancel(ct *clientTx) {
+func (d *Dialog) sendCancel(ct *clientTx, extra ...Header) {
 	m := &message{method: methodCancel, uri: ct.req.uri, callID: d.callID, seq: ct.req.seq, via: ct.req.via}
 	for _, h := range ct.req.headers {
 		switch h.Name {
@@ -221,6 +231,7 @@ func (d *Dialog) sendCancel(ct *clientTx) {
 		}
 	}
 	m.add("CSeq", fmt.Sprintf("%d CANCEL", m.seq))
+	m.headers = append(m.headers, extra...)
 	cancel, err := d.s.sendTx(m, ct.conn.sock, ct.conn.to, nil)
 	if err != nil {
 		return

@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -488,4 +489,48 @@ func TestChallengesThatGetNoDigest(t *testing.T) {
 			<-got
 		}
 	})
+}
+
+func TestCancelSaysThatTheCallWasAnsweredElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		cause    error
+		progress bool // a provisional response came before the end
+		reason   string
+	}{
+		{"elsewhere", ErrElsewhere, true, `SIP;cause=200;text="Call completed elsewhere"`},
+		{"wrapped", fmt.Errorf("fork: %w", ErrElsewhere), true, `SIP;cause=200;text="Call completed elsewhere"`},
+		{"before any response", ErrElsewhere, false, `SIP;cause=200;text="Call completed elsewhere"`},
+		{"for another cause", errors.New("no answer"), true, ""},
+		{"without a cause", nil, true, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				st := newStage(t, Handler{})
+				defer st.close()
+				p := st.phone
+				ctx, cancel := context.WithCancelCause(context.Background())
+				got := st.dial(ctx)
+				inv := p.method(methodInvite)
+				if c.progress {
+					p.answer(inv, 180, "")
+					synctest.Wait()
+				}
+				cancel(c.cause)
+				if r := <-got; !errors.Is(r.err, ErrCanceled) || c.cause != nil && !errors.Is(r.err, c.cause) {
+					t.Errorf("error %v", r.err)
+				}
+				if !c.progress {
+					p.answer(inv, 180, "")
+				}
+				m := p.method(methodCancel)
+				if reason := m.get("Reason"); reason != c.reason {
+					t.Errorf("Reason %q", reason)
+				}
+				p.answer(m, 200, "")
+				p.answer(inv, 487, "")
+				p.method(methodAck)
+			})
+		})
+	}
 }

@@ -309,13 +309,19 @@ func challengeHeaders(values []string) []Header {
 	return out
 }
 
-// Drop ends the dialog without a word: for scanners, who must not learn that somebody is here.
+// Drop ends the dialog without a word: for scanners, who must not learn that somebody is here, and for an answered call
+// that another process has taken over, which a BYE of ours would end. An INVITE of ours without a final response is
+// left alone: canceling the context of Invite ends it.
 func (d *Dialog) Drop() {
-	if d.outbound || d.st == nil {
+	if !d.outbound && d.st != nil && d.leaveEarly() {
+		d.st.forget()
+		d.end(ErrDropped)
 		return
 	}
-	if d.leaveEarly() {
-		d.st.forget()
+	d.mu.Lock()
+	talking := d.state == answered || d.state == confirmed
+	d.mu.Unlock()
+	if talking {
 		d.end(ErrDropped)
 	}
 }

@@ -1004,3 +1004,43 @@ func TestReinviteIsCanceledByThem(t *testing.T) {
 		}
 	})
 }
+
+func TestDropOfAnAnsweredCallSendsNoBye(t *testing.T) {
+	for name, acked := range map[string]bool{"confirmed": true, "before its ACK": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				drop, gone := make(chan struct{}), make(chan error, 1)
+				st := newStage(t, Handler{
+					Invite: func(ctx context.Context, d *Dialog) {
+						go func() {
+							<-drop
+							d.Drop()
+							d.Drop()
+						}()
+						_ = d.Answer(context.Background(), []byte(sdpOffer)) // the end says how it went
+						<-ctx.Done()
+						gone <- context.Cause(ctx)
+					},
+					Known: func(netip.Addr) bool { return true },
+				})
+				defer st.close()
+				p := st.phone
+				if acked {
+					p.call()
+				} else {
+					p.send(p.request(methodInvite, "call", sdpOffer))
+					p.toTag = p.code(200).to.tag()
+				}
+				close(drop)
+				if err := <-gone; !errors.Is(err, ErrDropped) {
+					t.Errorf("ended with %v", err)
+				}
+				if m := p.quiet(); m != nil {
+					t.Errorf("got %s %d", m.method, m.code)
+				}
+				p.send(p.request(methodBye, "bye", ""))
+				p.code(481)
+			})
+		})
+	}
+}
