@@ -239,6 +239,7 @@ func (p *phone) listen(body []byte) error {
 	err = p.leg.Set(media.Params{
 		Remote: agreed.Remote, RemoteRTCP: agreed.RTCP, RTCPMux: agreed.RTCPMux, Codec: agreed.Codec, PayloadType: agreed.PayloadType,
 		DTMF: agreed.DTMF, DTMFPayloadType: agreed.DTMFPayloadType, Send: agreed.Direction.Sends(), Receive: agreed.Direction.Receives(),
+		Timeout: media.DefaultTimeout,
 	})
 	if err != nil || !first {
 		return err
@@ -272,8 +273,11 @@ func (p *phone) converse(ctx context.Context, d *sip.Dialog) error {
 			p.leg.SendDigits(left[0].Keys, 100*time.Millisecond, 100*time.Millisecond)
 			left = left[1:]
 		case e, open := <-p.leg.Events():
-			if open && e.Kind == media.FirstPacket && p.report.FirstAudio == 0 {
+			switch {
+			case open && e.Kind == media.FirstPacket && p.report.FirstAudio == 0:
 				p.report.FirstAudio = time.Since(p.began)
+			case open && e.Kind == media.MediaTimeout: // the server is gone without a word
+				return errors.Join(fmt.Errorf("no audio for %s", e.Duration), p.bye(d))
 			}
 		case <-d.Context().Done():
 			if cause := context.Cause(d.Context()); !errors.Is(cause, sip.ErrRemoteBye) {
