@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,7 +102,7 @@ func pattern(seed uint32, n int) byte {
 // generator costs the machine as little as can be.
 func (g *generator) run(ctx context.Context, done *sync.WaitGroup) {
 	defer done.Done()
-	runtime.LockOSThread()
+	realTime()
 	next := time.Now()
 	packet := make([]byte, 12+frameOctets)
 	in := make([]byte, 2048)

@@ -57,12 +57,11 @@ func (c *Calls) serve(d *sip.Dialog, in control.Incoming, route control.Route) {
 	s.call.FromName, s.call.Diversion = in.FromName, in.Diversion
 	s.call.NumberID, s.call.TrunkID, s.call.CredentialID = route.NumberID, route.TrunkID, route.CredentialID
 	s.call.ConversationID = webhooks.NewConversationID()
-	if !c.add(s) {
+	if !c.admit(s) {
 		s.cancel(ended{cause: webhooks.CauseOverload})
 		c.refuse(d, 503, retryAfter)
 		return
 	}
-	c.work.Add(1)
 	defer c.work.Done()
 	s.conduct(func() {
 		s.follow(d)

@@ -70,7 +70,7 @@ type Calls struct {
 	draining atomic.Bool
 	// toldOverload is the second, since 1970, in which the log last heard that calls are refused.
 	toldOverload atomic.Int64
-	work         sync.WaitGroup // one for each session
+	work         sync.WaitGroup // one for each session that admit let in
 	telling      sync.WaitGroup // status callbacks on their way
 
 	told context.Context // ends when status callbacks have had their time
@@ -138,7 +138,7 @@ func (c *Calls) Run(ctx context.Context) error {
 	background.Go(func() { c.beat(flush) })
 
 	<-ctx.Done()
-	c.draining.Store(true)
+	c.takeNoMore()
 	c.stop(ended{cause: webhooks.CauseEdgeDrain})
 	c.work.Wait()
 	const grace = 5 * time.Second
@@ -155,7 +155,7 @@ func (c *Calls) Run(ctx context.Context) error {
 
 // Drain refuses new calls (503 with Retry-After) and returns when the last live one has ended, or with ctx.
 func (c *Calls) Drain(ctx context.Context) error {
-	c.draining.Store(true)
+	c.takeNoMore()
 	gone := make(chan struct{})
 	go func() { // ends with the last session, which Run waits for as well
 		c.work.Wait()
@@ -186,10 +186,35 @@ func (c *Calls) Handler() sip.Handler {
 	}
 }
 
-// add registers a session under its id, unless the edge is full or draining.
+// takeNoMore makes every admit from now on fail. What was admitted before is counted in work, so that whoever waits for it
+// next misses nobody.
+func (c *Calls) takeNoMore() {
+	c.mu.Lock()
+	c.draining.Store(true)
+	c.mu.Unlock()
+}
+
+// admit registers the session of a new call and counts it in work, unless the edge is full or draining. The caller calls
+// work.Done when the session is over.
+func (c *Calls) admit(s *Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining.Load() || !c.enter(s) {
+		return false
+	}
+	c.work.Add(1)
+	return true
+}
+
+// add registers a leg of a call that is live already, unless the edge is full or at its end.
 func (c *Calls) add(s *Session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.enter(s)
+}
+
+// enter is add for a caller that holds mu.
+func (c *Calls) enter(s *Session) bool {
 	if len(c.live) >= c.cfg.MaxCalls || c.ctx.Err() != nil {
 		return false
 	}

@@ -21,11 +21,14 @@ func (c *Calls) Originate(_ context.Context, o control.Originate) error {
 		s.call.StartedAt, s.cdr.StartedAt = o.StartedAt, o.StartedAt
 	}
 	s.setData(o.Data)
-	if !c.add(s) {
+	if !c.admit(s) {
 		s.cancel(ended{cause: webhooks.CauseOverload})
 		return &control.Error{Code: control.CodeBusy, Message: "this edge is full", Cause: webhooks.CauseOverload}
 	}
-	c.work.Go(func() { s.conduct(func() { s.originate(o) }) })
+	go func() { // Run waits for it
+		defer c.work.Done()
+		s.conduct(func() { s.originate(o) })
+	}()
 	return nil
 }
 

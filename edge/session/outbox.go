@@ -30,9 +30,10 @@ type outbox struct {
 	path    string
 	wake    chan struct{}
 
-	mu      sync.Mutex // guards pending and lost
+	mu      sync.Mutex // guards pending, lost and busy
 	pending []webhooks.Event
 	lost    int
+	busy    bool // events that are not pending any more are not published yet: they are on their way, or in the file
 
 	// Of run's goroutine alone:
 	backlog *os.File // nil while the control plane answers
@@ -61,6 +62,7 @@ func newOutbox(cfg Config) (*outbox, error) {
 		wake:   make(chan struct{}, 1),
 	}
 	if info, err := os.Stat(o.path); err == nil && info.Size() > 0 {
+		o.busy = true
 		return o, o.openBacklog() // left by the process before this one
 	}
 	return o, nil
@@ -86,6 +88,7 @@ func (o *outbox) take() []webhooks.Event {
 	defer o.mu.Unlock()
 	events := o.pending
 	o.pending = nil
+	o.busy = o.busy || len(events) > 0
 	if o.lost > 0 {
 		o.log.Error("events.lost", "count", o.lost)
 		o.lost = 0
@@ -113,6 +116,9 @@ func (o *outbox) run(ctx context.Context) {
 				o.drain(ctx)
 			}
 		}
+		o.mu.Lock()
+		o.busy = o.backlog != nil
+		o.mu.Unlock()
 	}
 }
 
@@ -122,9 +128,9 @@ func (o *outbox) settle(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		o.mu.Lock()
-		empty := len(o.pending) == 0
+		done := len(o.pending) == 0 && !o.busy
 		o.mu.Unlock()
-		if empty {
+		if done {
 			return
 		}
 		select {
