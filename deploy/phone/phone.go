@@ -154,7 +154,7 @@ func (p *phone) open(log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	p.engine, err = media.New(media.Config{Shards: 1, IP: p.addr, PortMin: 30000, PortMax: 49999, Logger: log})
+	p.engine, err = media.New(media.Config{Shards: 1, IP: p.addr, PortMin: 30000, PortMax: 49999, RealTime: true, Logger: log})
 	return err
 }
 
