@@ -23,8 +23,8 @@ run: deps-run build ## set up and start everything on the embedded default: SIP 
 	bin/hookswitch up $(ARGS)
 
 .PHONY: build
-build: ## bin/hookswitch
-	go build -trimpath -o bin/hookswitch ./deploy/cmd/hookswitch
+build: ## bin/hookswitch, one static binary
+	CGO_ENABLED=0 go build -trimpath -o bin/hookswitch ./deploy/cmd/hookswitch
 
 .PHONY: test
 test: deps-test tools build ## set up and run every test: units, virtual-time calls, both databases, SIPp, baresip
@@ -67,5 +67,6 @@ $(VERSITYGW):
 .PHONY: deps-run deps-test
 deps-run:
 	@deploy/deps.sh espeak-ng
+
 deps-test:
-	@deploy/deps.sh espeak-ng sip-tester baresip-core postgresql redis-server gcc
+	@deploy/deps.sh espeak-ng sip-tester baresip-core postgresql redis-server gcc libc6-dev

@@ -9,13 +9,15 @@ program() {
     sip-tester) echo sipp ;;
     baresip-core) echo baresip ;;
     postgresql) echo /usr/lib/postgresql/15/bin/postgres ;;
+    libc6-dev) echo /usr/include/stdlib.h ;; # which gcc only recommends
     *) echo "$1" ;;
   esac
 }
 
 missing=()
 for package in "$@"; do
-  command -v "$(program "$package")" >/dev/null 2>&1 || missing+=("$package")
+  wanted=$(program "$package")
+  [ -e "$wanted" ] || command -v "$wanted" >/dev/null 2>&1 || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
