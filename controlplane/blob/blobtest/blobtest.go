@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,14 +105,31 @@ kill $pid
 wait $pid
 rm -rf "$3"`
 
+// gatewayPath is where make tools has put the S3 server: make says so in the environment, and go test alone looks where
+// make puts it by default.
+func gatewayPath() (string, error) {
+	program := os.Getenv("HOOKSWITCH_TEST_VERSITYGW")
+	if program == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return "", err
+		}
+		found, err := filepath.Glob(filepath.Join(cache, "hookswitch", "tools", "versitygw-*"))
+		if err != nil || len(found) == 0 {
+			return "", errors.New("the S3 server to test against is missing: run make tools")
+		}
+		program = slices.Max(found)
+	}
+	if _, err := os.Stat(program); err != nil {
+		return "", fmt.Errorf("the S3 server to test against is missing: run make tools: %w", err)
+	}
+	return program, nil
+}
+
 func start() (running child, err error) {
-	home, err := os.UserHomeDir()
+	program, err := gatewayPath()
 	if err != nil {
 		return running, err
-	}
-	program := filepath.Join(home, ".cache", "hookswitch", "tools", "versitygw")
-	if _, err := os.Stat(program); err != nil {
-		return running, fmt.Errorf("the S3 server to test against is missing: run make tools: %w", err)
 	}
 	folder, err := os.MkdirTemp("", "s3")
 	if err != nil {
