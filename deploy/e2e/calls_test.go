@@ -18,16 +18,19 @@ var callStories = []scenario{
 	{"a caller hangs up", callerHangsUp},
 	{"a caller gives up before the answer", callerCancels},
 	{"a caller puts us on hold", hold},
+	{"an INVITE without an offer", lateOffer},
 	{"a late ACK", lateACK},
 	{"an INVITE of more than 1,400 octets over UDP", func(t *testing.T, d *deployment) { bigMessage(t, d, false) }},
 	{"an INVITE of more than 1,400 octets over TCP", func(t *testing.T, d *deployment) { bigMessage(t, d, true) }},
 	{"a telephone over TCP", overTCP},
+	{"a hundred calls in five seconds", burst},
 	{"a number that does not exist", unknownNumber},
 	{"a number without application", unboundNumber},
 	{"a caller without a codec of ours", noCodec},
 	{"an application rejects", rejected},
 	{"a stranger gets no answer", stranger},
-	{"guessing passwords earns a ban", wrongDigest},
+	{"guessing passwords by INVITE earns a ban", guessesByInvite},
+	{"guessing passwords by REGISTER earns a ban", guessesByRegister},
 	{"an unknown user looks like a wrong password", unknownUser},
 }
 
@@ -102,6 +105,14 @@ func hold(t *testing.T, d *deployment) {
 	}
 }
 
+func lateOffer(t *testing.T, d *deployment) {
+	r := d.calls(t, "late-offer", sipp{to: d.program(t, `[{"verb":"play","tone":"440/600"},{"verb":"hangup"}]`)})
+	r.succeeds()
+	if c, _ := d.endedBySIP(t, r.sipCallID); c.Cause != "program_end" || c.Media == nil || c.Media.PacketsSent < 25 {
+		t.Errorf("the record is %+v with %+v", c, c.Media)
+	}
+}
+
 // The 200 comes again from T1 doubling until its ACK is there (RFC 3261 §13.3.1.4): in four seconds at 0, 0.5, 1.5 and 3.5.
 // That the call ends when it never comes takes 32 s and is left to virtual time.
 func lateACK(t *testing.T, d *deployment) {
@@ -138,6 +149,26 @@ func bigMessage(t *testing.T, d *deployment, tcp bool) {
 func overTCP(t *testing.T, d *deployment) {
 	r := d.place(t, phone.Call{Network: "tcp", To: d.program(t, `[{"verb":"play","tone":"620/900"},{"verb":"hangup"}]`)})
 	hears(t, r.Heard, 620, 500*time.Millisecond)
+}
+
+func burst(t *testing.T, d *deployment) {
+	const calls = 100
+	app, number := d.application(t, nil)
+	app.Answer("incoming", `[{"verb":"play","tone":"440/300"},{"verb":"hangup"}]`)
+	r := d.calls(t, "listen", sipp{to: number, calls: calls})
+	r.succeeds()
+	if n := len(app.Requests()); n != calls {
+		t.Errorf("the application was asked %d times", n)
+	}
+	list := get[page[call]](t, d, "/v1/calls?limit=1000&to="+strings.ReplaceAll(number, "+", "%2B"))
+	if len(list.Data) != calls {
+		t.Fatalf("%d calls have a record", len(list.Data))
+	}
+	for _, c := range list.Data {
+		if c, _ = d.ended(t, c.ID); c.Cause != "program_end" || c.Status != "completed" {
+			t.Errorf("a record is %+v", c)
+		}
+	}
 }
 
 func unknownNumber(t *testing.T, d *deployment) {

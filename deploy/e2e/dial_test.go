@@ -25,6 +25,7 @@ var dialStories = []scenario{
 	{"a party does not answer and is cancelled", func(t *testing.T, d *deployment) { dialNoAnswer(t, d, "uas-no-answer") }},
 	{"a party answers in the moment it is cancelled", func(t *testing.T, d *deployment) { dialNoAnswer(t, d, "uas-cancel-race") }},
 	{"the caller gives up while a party rings", dialCallerGivesUp},
+	{"a party that speaks another codec", dialOtherCodec},
 	{"a party says ten times what it is doing", dialProgress},
 	{"messages to a party have more than 1,400 octets", dialBig},
 	{"a registered extension is called, at two telephones", dialExtension},
@@ -147,6 +148,20 @@ func dialCallerGivesUp(t *testing.T, d *deployment) {
 	c, _ := d.endedBySIP(t, r.SIPCallID)
 	if legs := d.dialled(t, c.ID); len(legs) != 1 || legs[0].Status != "canceled" || legs[0].EndedBy != "caller" || c.Cause != "caller_hangup" {
 		t.Errorf("the records are %+v and %+v", c, legs)
+	}
+}
+
+func dialOtherCodec(t *testing.T, d *deployment) {
+	p := party(t, "uas-pcma", sipp{echo: true})
+	app, number := d.dials(t, object{"time_limit": 2}, at(p))
+	r := d.place(t, phone.Call{To: number, Speak: sine(700, 5*time.Second)})
+	p.succeeds()
+	hears(t, r.Heard, 700, 1300*time.Millisecond)
+	app.Expect("incoming")
+	app.Expect("/dialled", "outcome", "time_limit")
+	c, _ := d.endedBySIP(t, r.SIPCallID)
+	if legs := d.dialled(t, c.ID); len(legs) != 1 || legs[0].Media == nil || legs[0].Media.Codec != "PCMA" || c.Media == nil || c.Media.Codec != "PCMU" {
+		t.Errorf("the legs are %+v", legs)
 	}
 }
 

@@ -28,6 +28,7 @@ type sipp struct {
 	tcp      bool
 	echo     bool   // it sends back what it hears
 	root     bool   // it sends captured packets, which takes root
+	calls    int    // how many, 20 a second; 0 is one
 	id       string // makes the SIP Call-ID of a caller differ from that of another call of the same address
 	port     uint16 // of its own; 0 takes a free one
 }
@@ -89,8 +90,11 @@ func runSIPp(t testing.TB, at netip.Addr, scenario string, s sipp, server string
 	}
 	args := []string{
 		"-sf", "scenario.xml", "-i", at.String(), "-p", strconv.Itoa(int(r.addr.Port())), "-mi", at.String(), "-mp", "6000",
-		"-m", "1", "-nostdin", "-timeout", "60", "-timeout_error", "-trace_err", "-error_file", "errors",
+		"-m", strconv.Itoa(max(1, s.calls)), "-r", "20", "-nostdin", "-timeout", "60", "-timeout_error", "-trace_err", "-error_file", "errors",
 		"-trace_msg", "-message_file", "messages", "-key", "caller", "+8613800138000",
+	}
+	if s.calls > 1 {
+		r.sipCallID += "-%u"
 	}
 	if s.duration > 0 {
 		args = append(args, "-d", strconv.FormatInt(s.duration.Milliseconds(), 10))

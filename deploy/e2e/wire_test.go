@@ -11,10 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hookswitch/hookswitch/deploy/phone"
 )
 
-// wire is a SIP phone as bare as can be: it sends text and reads text. It knows what SIPp 3.6.1 does not: that a server may
-// offer more than one algorithm (RFC 8760), of which it takes MD5.
+// wire is a SIP phone as bare as can be: it sends text and reads text. It does by itself what SIPp cannot: look at a
+// challenge, and leave its port to somebody else.
 type wire struct {
 	t      *testing.T
 	d      *deployment
@@ -121,7 +123,7 @@ func (d *deployment) registers(t *testing.T, scenario string, s sipp, extension,
 
 // Passwords may be guessed five times in a minute; then the address hears nothing more, not even with the right one. Others
 // are not troubled.
-func wrongDigest(t *testing.T, d *deployment) {
+func guessesByRegister(t *testing.T, d *deployment) {
 	extension, password := d.extension(t)
 	w := d.wire(t, strangerAddr())
 	for n := range 5 {
@@ -134,6 +136,30 @@ func wrongDigest(t *testing.T, d *deployment) {
 	}
 	if answer := d.wire(t, strangerAddr()).register(extension, password); !strings.HasPrefix(answer, "SIP/2.0 200 ") {
 		t.Errorf("another address is answered %s", answer)
+	}
+}
+
+func guessesByInvite(t *testing.T, d *deployment) {
+	extension, _ := d.extension(t)
+	from := strangerAddr()
+	r := d.callsFrom(t, from, "wrong-digest", sipp{to: "1000", values: object{"user": extension, "domain": d.domain}})
+	r.succeeds()
+	again := d.callsFrom(t, from, "ignored", sipp{to: "1000"})
+	again.succeeds()
+	if answer := d.wire(t, from).register(extension, "anything"); answer != "" {
+		t.Errorf("a banned address is answered %s", answer)
+	}
+}
+
+// Telephones that speak SHA-256 may be asked for it, and for nothing less.
+func TestDigestSHA256(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, together, options{edge: []string{"--digest", "SHA-256"}})
+	r := d.place(t, phone.Call{To: d.program(t, `[{"verb":"play","tone":"620/800"},{"verb":"hangup"}]`)})
+	hears(t, r.Heard, 620, 500*time.Millisecond)
+	w := d.wire(t, strangerAddr())
+	if answer := w.send("1001", ""); !strings.Contains(answer, "algorithm=SHA-256") || strings.Contains(answer, "algorithm=MD5") {
+		t.Errorf("REGISTER is answered %s", answer)
 	}
 }
 

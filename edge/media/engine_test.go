@@ -396,3 +396,35 @@ func realCall(t *testing.T, e *Engine) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// Who refuses calls while the engine is overloaded leaves its threads without legs: they must not stay overloaded then.
+func TestOverloadEndsWithTheLastLeg(t *testing.T) {
+	e, err := New(Config{
+		Shards: 1, IP: netip.MustParseAddr("127.0.0.1"), PortMin: 32000, PortMax: 32099,
+		MaxLateness: 1, // every slot is later than a nanosecond
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	leg, err := e.NewLeg(LegConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := func(overloaded bool) {
+		for e.Overloaded() != overloaded && t.Context().Err() == nil {
+			runtime.Gosched()
+		}
+	}
+	until(true)
+	leg.Close()
+	for range leg.Events() {
+	}
+	until(false)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

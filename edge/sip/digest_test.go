@@ -192,6 +192,28 @@ func TestNonceBelongsToItsSourceAndServer(t *testing.T) {
 	}
 }
 
+func TestOnlyOfferedAlgorithmsAreTaken(t *testing.T) {
+	for _, offered := range []string{MD5, SHA256} {
+		s := NewDigestServer(offered)
+		challenges := s.Challenge(phoneIP, "r", false)
+		if len(challenges) != 1 || !strings.Contains(challenges[0], "algorithm="+offered+",") {
+			t.Errorf("offered %s by %q", offered, challenges)
+		}
+		p, err := parseDigest(challenges[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, used := range []string{MD5, SHA256} {
+			a := Authorization{Username: "u", Realm: "r", Nonce: p.get("nonce"), URI: "sip:x", Algorithm: used, QOP: "auth", CNonce: "c", NC: "00000001"}
+			a.Response = a.response("INVITE", HA1(used, "u", "r", "p"))
+			err := s.Verify(phoneIP, "INVITE", a, func(alg string) string { return HA1(alg, "u", "r", "p") })
+			if (err == nil) != (used == offered) {
+				t.Errorf("%s where %s was offered: %v", used, offered, err)
+			}
+		}
+	}
+}
+
 func TestUsedNoncesStayUsedWhenTheTableTurns(t *testing.T) {
 	s := NewDigestServer()
 	secret := func(string) string { return HA1(MD5, "u", "r", "p") }
