@@ -45,7 +45,8 @@ func (l *lateness) add(second int64, late time.Duration) (newSecond bool) {
 	return newSecond
 }
 
-// p99 is the lateness that 99 of 100 slots of the last five seconds kept below, rounded up to a bucket's end.
+// p99 is the lateness that 99 of 100 slots of the last five seconds kept below, rounded up to a bucket's end. Slots that
+// no leg needed count as being in time: the first calls after a pause are not refused for one hiccup.
 func (l *lateness) p99(second int64) time.Duration {
 	var sums [len(latenessBounds) + 1]uint64
 	var total uint64
@@ -63,7 +64,8 @@ func (l *lateness) p99(second int64) time.Duration {
 	if total == 0 {
 		return 0
 	}
-	above := total / 100
+	const whole = uint64(latenessSeconds * time.Second / Slot)
+	above := max(total, whole) / 100
 	for k := len(sums) - 1; k >= 0; k-- {
 		if sums[k] > above {
 			return latenessBounds[min(k, len(latenessBounds)-1)]
