@@ -35,6 +35,19 @@ func enterThread(config Config, s *shard, warn *sync.Once) {
 	s.realTime.Store(true)
 }
 
+// pin keeps the caller's goroutine on its processor (a P of the runtime) until unpin: the scheduler's and the
+// collector's requests to stop wait. Between the two nothing may block.
+//
+// Why: the runtime asks whatever has run for 10 ms without the scheduler to yield, and our loop looks like that to it. A
+// goroutine that yields goes behind all that are waiting and comes back by way of another thread, an ordinary one: beside
+// a busy file system that took 5 to 20 ms. The runtime keeps these two names for packages outside of it (runtime/proc.go).
+//
+//go:linkname pin runtime.procPin
+func pin() int
+
+//go:linkname unpin runtime.procUnpin
+func unpin()
+
 // slotClock sleeps until the slots of a shard, by the monotonic clock.
 type slotClock struct {
 	start int64 // of slot 0, in nanoseconds
@@ -48,16 +61,19 @@ func (c *slotClock) begin() {
 	c.start = now.Nano()
 }
 
-// until sleeps until a slot's time, not at all when that has passed.
+// until sleeps until a slot's time, not at all when that has passed. It is called and returns pinned, and is not while it
+// sleeps: then a garbage collection finds the goroutine in a system call and needs not wait for it. Nothing between the
+// two has a function's prologue, where a request to yield would be seen.
 func (c *slotClock) until(slot int64) {
 	at := unix.NsecToTimespec(c.start + slot*int64(Slot))
 	const absolute = 1 // TIMER_ABSTIME, time.h
 	for {
-		_, _, errno := syscall.RawSyscall6(unix.SYS_CLOCK_NANOSLEEP, unix.CLOCK_MONOTONIC, absolute,
+		unpin()
+		_, _, errno := syscall.Syscall6(unix.SYS_CLOCK_NANOSLEEP, unix.CLOCK_MONOTONIC, absolute,
 			uintptr(unsafe.Pointer(&at)), 0, 0, 0)
+		pin()
 		if errno != unix.EINTR {
 			return
 		}
-		// A signal: the runtime asks this goroutine to stop, which it does in the tick that follows, at most a slot later.
 	}
 }

@@ -15,7 +15,7 @@ import (
 // Config is what an Engine needs. The zero value works: ports 10000 to 29999 on every address.
 type Config struct {
 	// Shards is the number of media threads; 0 is one less than the processors, at least one. main sets
-	// GOMAXPROCS to processors + shards, because a media thread keeps its P while it sleeps (see shard.run).
+	// GOMAXPROCS to more than processors + shards: a media thread needs a P whenever it wakes (see slotClock.until).
 	Shards int
 	// IP is the IPv4 address to bind ports to; the zero Addr is every address.
 	IP netip.Addr
@@ -55,7 +55,8 @@ type Engine struct {
 	config  Config
 	ports   *portRange
 	shards  []*shard
-	writers sync.WaitGroup // one goroutine per recording
+	writers *writers
+	spent   chan *leg // closed, their sockets not yet; room for all there can be, so that a tick never waits
 	ids     atomic.Uint64
 
 	// gate is held for reading while a command is handed over, so that Run knows when none can come any more.
@@ -95,9 +96,12 @@ func New(config Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{config: config, ports: ports, stopping: make(chan struct{})}
+	e := &Engine{
+		config: config, ports: ports, stopping: make(chan struct{}),
+		writers: newWriters(), spent: make(chan *leg, ports.size()),
+	}
 	for i := range config.Shards {
-		e.shards = append(e.shards, newShard(i, ports, config.MaxLateness))
+		e.shards = append(e.shards, newShard(i, e.spent, config.MaxLateness))
 	}
 	return e, nil
 }
@@ -110,7 +114,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, s := range e.shards {
 		threads.Go(func() { s.run(ctx, e.config, &warn) })
 	}
+	var sockets sync.WaitGroup
+	sockets.Go(func() {
+		for l := range e.spent {
+			l.closePorts(e.config.Now())
+		}
+	})
 	threads.Wait()
+	close(e.spent)
+	sockets.Wait()
 	close(e.stopping)
 	e.gate.Lock()
 	e.closed = true
@@ -118,7 +130,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, s := range e.shards {
 		s.discardCommands()
 	}
-	e.writers.Wait()
+	e.writers.wait()
 	return nil
 }
 
@@ -128,6 +140,10 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) Tick(now time.Time) {
 	for _, s := range e.shards {
 		s.tick(now)
+	}
+	for len(e.spent) > 0 {
+		l := <-e.spent
+		l.closePorts(now)
 	}
 }
 

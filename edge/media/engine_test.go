@@ -165,7 +165,7 @@ func TestCommandsBehindCloseAreHarmless(t *testing.T) {
 		leg, _ := l.call(codec.PCMU, nil)
 		l.frames(1)
 		r := newRecorder(1, codec.PCMU, RecordConfig{Writer: &tape{}})
-		l.engine.writers.Go(r.write)
+		l.engine.writers.add(r)
 		leg.Close()
 		for _, c := range []command{{op: opRecord, recorder: r}, {op: opPlay, player: newPlayer(1, PlayConfig{})}, {op: opUnbridge}, {op: opClose}} {
 			c.leg = leg.own
@@ -292,7 +292,7 @@ func endBusy(tb testing.TB, e *Engine, now time.Time) {
 		now = now.Add(Slot)
 		runtime.Gosched()
 	}
-	e.writers.Wait()
+	e.writers.wait()
 }
 
 // Real sockets, real threads, and several goroutines on the same legs; nothing here looks at the clock.

@@ -161,9 +161,9 @@ func (l *Leg) Record(config RecordConfig) RecordID {
 	l.mu.Unlock()
 	id := RecordID(l.engine.ids.Add(1))
 	r := newRecorder(id, c, config)
-	l.engine.writers.Go(r.write)
+	l.engine.writers.add(r)
 	if !l.send(command{op: opRecord, recorder: r}) {
-		r.end()
+		r.discard()
 		return 0
 	}
 	return id

@@ -357,7 +357,7 @@ func (l *leg) close(now time.Time) {
 	if l.configured && l.stats.PacketsSent > 0 {
 		l.sendReport(now, true)
 	}
-	l.closePorts(now)
+	l.shard.spent <- l
 }
 
 // finish reports whether a closed leg is over: its recordings written, its events told or given up, its channel closed.
@@ -396,9 +396,10 @@ func (l *leg) discard() {
 	close(l.api.events)
 }
 
+// closePorts closes a leg's sockets, which may take a while: no tick does.
 func (l *leg) closePorts(now time.Time) {
 	// Nothing can be done about a socket that does not close, and nothing was buffered in it.
 	_ = l.rtp.Close()
 	_ = l.rtcp.Close()
-	l.shard.ports.giveBack(l.api.port, now)
+	l.api.engine.ports.giveBack(l.api.port, now)
 }

@@ -62,6 +62,9 @@ func newPortRange(first, last int, quarantine time.Duration) (*portRange, error)
 	return r, nil
 }
 
+// size is how many pairs there are.
+func (r *portRange) size() int { return cap(r.freed) }
+
 // take picks a pair at random, or returns ErrNoPorts.
 func (r *portRange) take(now time.Time) (uint16, error) {
 	r.mu.Lock()

@@ -9,7 +9,7 @@ import (
 	"github.com/hookswitch/hookswitch/edge/media/detect"
 )
 
-// recorder carries the octets of one recording from a tick to a goroutine that writes them. The ring between them holds
+// recorder carries the octets of one recording from a tick to a goroutine that writes them (see writers). The ring between them holds
 // two seconds: the tick never waits for a disk. When the ring is full the tick drops frames, and as soon as half of it is
 // free hands over how many octets are missing, which the goroutine writes as silence: the recording keeps its time.
 type recorder struct {
@@ -30,8 +30,9 @@ type recorder struct {
 	gap      atomic.Uint64
 	stopped  atomic.Bool // nothing more comes
 	failed   atomic.Bool // err is set
-	finished atomic.Bool // the goroutine is gone; err and wrote are final
-	wake     chan struct{}
+	finished atomic.Bool // nothing is written any more; err and wrote are final
+	writers  *writers
+	turn     atomic.Int32
 	err      error
 	wrote    uint64 // octets
 
@@ -70,7 +71,6 @@ func newRecorder(id RecordID, c codec.ID, config RecordConfig) *recorder {
 		max:      samples(max(0, config.MaxLength)),
 		silence:  samples(max(0, config.Silence)),
 		trim:     config.Trim,
-		wake:     make(chan struct{}, 1),
 	}
 	if config.Channels == 2 {
 		r.channels = 2
@@ -196,9 +196,8 @@ func (r *recorder) push(b []byte) {
 	copy(r.ring, b[n:])
 	head += uint64(len(b))
 	r.head.Store(head)
-	if head-r.woken >= size/wakeParts {
+	if head-r.woken >= size/wakeParts && r.rouse() {
 		r.woken = head
-		r.rouse()
 	}
 }
 
@@ -216,29 +215,46 @@ func (r *recorder) settle() bool {
 	return true
 }
 
-func (r *recorder) rouse() {
-	select {
-	case r.wake <- struct{}{}:
-	default: // it is awake, or about to be
+// rouse asks for a goroutine to write what the ring holds; false means that more recordings ask than there is room for.
+func (r *recorder) rouse() bool {
+	for {
+		switch r.turn.Load() {
+		case turnNone:
+			if !r.turn.CompareAndSwap(turnNone, turnQueued) {
+				continue
+			}
+			if r.writers.offer(r) {
+				return true
+			}
+			r.turn.Store(turnNone)
+			return false
+		case turnWriting:
+			if r.turn.CompareAndSwap(turnWriting, turnAgain) {
+				return true
+			}
+		default:
+			return true
+		}
 	}
 }
 
-// end lets the goroutine write what is left and go.
-func (r *recorder) end() {
+// discard ends a recording that no tick has seen.
+func (r *recorder) discard() {
 	r.stopped.Store(true)
-	r.rouse()
+	r.turn.Store(turnQueued)
+	r.writers.ready <- r
 }
 
 // ended drives a recording that has a reason to its end and reports whether it is there. The tick asks until it is.
 func (r *recorder) ended() bool {
-	if !r.stopped.Load() {
-		if !r.settle() {
-			r.rouse()
-			return false
-		}
-		r.end()
+	if r.finished.Load() {
+		return true
 	}
-	return r.finished.Load()
+	if r.settle() {
+		r.stopped.Store(true)
+	}
+	r.rouse()
+	return false
 }
 
 // event is what to report once ended.
@@ -255,15 +271,21 @@ func (r *recorder) event(now time.Time) Event {
 	return e
 }
 
-// write is the recording's goroutine: it hands the ring to the Writer until the recording was ended.
-func (r *recorder) write() {
-	for last := false; !last; {
-		<-r.wake
+// write hands the ring to the Writer, and reports whether the recording has ended with that.
+func (r *recorder) write() (last bool) {
+	for {
+		r.turn.Store(turnWriting)
 		last = r.stopped.Load() // before the ring is emptied: nothing is added after
 		for r.drain() {
 		}
+		if last {
+			r.finished.Store(true)
+			return true
+		}
+		if r.turn.CompareAndSwap(turnWriting, turnNone) {
+			return false
+		}
 	}
-	r.finished.Store(true)
 }
 
 // drain writes the next octets, up to a gap or the end of the ring, or the gap; false means that there was nothing.

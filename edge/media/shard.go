@@ -14,7 +14,7 @@ import (
 // in Run, the caller of Engine.Tick in virtual time.
 type shard struct {
 	index    int
-	ports    *portRange
+	spent    chan<- *leg // of the engine
 	commands chan command
 	// maxLateness is of Config.
 	maxLateness time.Duration
@@ -84,11 +84,11 @@ type command struct {
 	paused   bool
 }
 
-func newShard(index int, ports *portRange, maxLateness time.Duration) *shard {
+func newShard(index int, spent chan<- *leg, maxLateness time.Duration) *shard {
 	return &shard{
 		maxLateness: maxLateness,
 		index:       index,
-		ports:       ports,
+		spent:       spent,
 		commands:    make(chan command, commandQueue),
 		header:      newHeader(),
 		random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
@@ -137,7 +137,7 @@ func (s *shard) apply(c command, now time.Time) {
 	l := c.leg
 	if l.closed {
 		if c.op == opRecord {
-			c.recorder.end()
+			c.recorder.discard()
 		}
 		return
 	}
@@ -263,7 +263,7 @@ func (s *shard) discardCommands() {
 			c.leg.discard()
 			s.load.Add(-1)
 		case opRecord:
-			c.recorder.end()
+			c.recorder.discard()
 		}
 	}
 }
@@ -271,38 +271,51 @@ func (s *shard) discardCommands() {
 // run is the shard's thread: a tick at every slot while there are legs, parked without any use of the processor while
 // there are none. It returns after ctx ended and the last leg is closed.
 //
-// Why the sleep is a raw system call: package time would hand this goroutine's P to others, and on waking wait for one
-// held by a thread the kernel has descheduled. Keeping it, with one P per shard more than there are processors, brought
-// the 99th percentile from 24 ms to 0.07 ms next to a busy heap. A garbage collection that stops the world waits for the
-// tick that follows, at most a slot.
+// It is pinned while it ticks, and sleeps by a system call of its own: see clock.go. What may block, as closing sockets
+// does, is left to Engine.Run.
 func (s *shard) run(ctx context.Context, config Config, warn *sync.Once) {
 	enterThread(config, s, warn)
 	var wait slotClock
-	for ended := false; ; {
+	done := ctx.Done()
+	for {
 		if s.idle() {
-			if ended {
+			if done == nil {
 				return
 			}
 			s.overloaded.Store(false) // who refuses calls while it is set would leave nobody to clear it
 			select {
 			case c := <-s.commands:
 				s.apply(c, config.Now())
-			case <-ctx.Done():
-				ended = true
-				continue
+			case <-done:
+				return
 			}
 			s.counted = false
 		}
+		if s.serve(done, &wait, config.Now) {
+			done = nil // what is left is told and written
+			s.closeAll(config.Now())
+		}
+	}
+}
+
+// serve ticks until there are no legs, or until done; then it returns true.
+func (s *shard) serve(done <-chan struct{}, wait *slotClock, now func() time.Time) (ended bool) {
+	pin()
+	defer unpin()
+	for {
 		anew := !s.counted
-		s.tick(config.Now())
+		s.tick(now())
 		if anew {
 			wait.begin() // after the tick read its clock: a wait never ends before a slot's time
 		}
-		if ended = ended || ctx.Err() != nil; ended {
-			s.closeAll(config.Now())
+		select {
+		case <-done:
+			return true
+		default:
 		}
-		if s.counted {
-			wait.until(s.slot)
+		if s.idle() {
+			return false
 		}
+		wait.until(s.slot)
 	}
 }
