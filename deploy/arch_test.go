@@ -46,6 +46,11 @@ var may = map[string][]string{
 	"controlplane/blob/blobtest": {"controlplane/blob"},
 	"controlplane/bus":           {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob"},
 	"controlplane/bus/bustest":   {"controlplane/bus"},
+	"controlplane/event":         {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob", "controlplane/bus", "controlplane/rest", "webhooks"},
+	"controlplane/job":           {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob", "controlplane/bus", "controlplane/rest", "controlplane/event", "webhooks"},
+	"controlplane/sheet":         {"controlplane/problem"},
+	"controlplane/live":          {"controlplane/*", "webhooks"},
+	"controlplane/delivery":      {"controlplane/*", "webhooks", "webhooks/guard"},
 	"controlplane/rest":          {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/bus", "openapi"},
 	"controlplane/rest/resttest": {"controlplane/*", "openapi"},
 	"controlplane/edges":         {"controlplane/*", "edge/control", "webhooks"},
@@ -53,6 +58,7 @@ var may = map[string][]string{
 	"openapi":                    {},
 	"deploy":                     {},
 	"deploy/config":              {},
+	"deploy/ops":                 {"controlplane/*", "edge/*"},
 	"deploy/cmd/hookswitch":      {"*"},
 	"deploy/bench":               {"*"},
 	"deploy/e2e":                 {"*"},
@@ -62,11 +68,14 @@ var may = map[string][]string{
 // shared is what every resource of the control plane may import; between two resources, the rank in nouns decides.
 var shared = []string{
 	"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob",
-	"controlplane/bus", "controlplane/rest", "webhooks",
+	"controlplane/bus", "controlplane/rest", "controlplane/event", "controlplane/job", "controlplane/sheet", "webhooks", "webhooks/guard",
 }
 
 // nouns are the resources, each of which may import those before it.
-var nouns = []string{"account", "app", "credential", "trunk", "number", "media", "call", "recording"}
+var nouns = []string{
+	"account", "department", "role", "user", "app", "credential", "agent", "trunk", "number", "media", "call", "recording",
+	"calendar", "dictionary", "setting", "blocklist", "notice", "audit", "endpoint", "transfer",
+}
 
 type listed struct {
 	ImportPath string

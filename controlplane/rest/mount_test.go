@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,9 +33,9 @@ func memoryBus(t *testing.T) *bus.Bus {
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func callers(known map[string]auth.Caller) func(context.Context, string, netip.Addr) (auth.Caller, error) {
-	return func(_ context.Context, token string, _ netip.Addr) (auth.Caller, error) {
-		who, ok := known[token]
+func callers(known map[string]auth.Caller) func(context.Context, rest.Credential) (auth.Caller, error) {
+	return func(_ context.Context, c rest.Credential) (auth.Caller, error) {
+		who, ok := known[c.Bearer]
 		if !ok {
 			return who, problem.Unauthenticated("unknown")
 		}

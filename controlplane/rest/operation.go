@@ -53,6 +53,11 @@ type Answer struct {
 	Body   any         // as JSON; nil for none
 }
 
+// Stream is the Out of an operation that writes its answer itself, for as long as the client stays: server-sent events.
+// It begins with the status 200, which it need not write; nothing of it is validated, masked, kept or audited here, and
+// Config.Timeout does not apply. Problems are returned before, by the operation's function.
+type Stream func(w http.ResponseWriter, r *http.Request) error
+
 // Redirect is an answer that sends the client to a URL for this once (302).
 func Redirect(url string) Answer {
 	return Answer{Status: http.StatusFound, Header: http.Header{"Location": {url}}}

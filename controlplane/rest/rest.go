@@ -33,10 +33,9 @@ type Config struct {
 	DB  *db.DB
 	Bus *bus.Bus
 	Log *slog.Logger
-	// Authenticate finds who holds a bearer token. Any Problem it returns is answered; so a key that is unknown,
-	// expired or not allowed from the address is an Unauthenticated. Address and RequestID of the Caller are set
-	// afterwards.
-	Authenticate func(ctx context.Context, token string, from netip.Addr) (auth.Caller, error)
+	// Authenticate finds who sent a request. Any Problem it returns is answered; so a key that is unknown, expired or
+	// not allowed from the address is an Unauthenticated. Address and RequestID of the Caller are set afterwards.
+	Authenticate func(ctx context.Context, c Credential) (auth.Caller, error)
 	// RatePerSecond and Burst are the token bucket of a caller that has no rate of its own. Zero means 50 and twice
 	// the rate.
 	RatePerSecond float64
@@ -47,6 +46,18 @@ type Config struct {
 	MaxBody   int64
 	MaxUpload int64
 }
+
+// Credential is what a request was sent with. One of Bearer and Session is set.
+type Credential struct {
+	Bearer  string // of the header Authorization: Bearer
+	Session string // of the cookie SessionCookie, when there is no such header
+	CSRF    string // of the header X-CSRF-Token
+	Method  string // a session may only read (GET, HEAD) without its CSRF token
+	From    netip.Addr
+}
+
+// SessionCookie holds a person's session. It is HttpOnly, and SameSite=Strict.
+const SessionCookie = "hookswitch_session"
 
 func (c Config) withDefaults() (Config, error) {
 	if c.DB == nil || c.Bus == nil || c.Log == nil || c.Authenticate == nil {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -36,7 +37,10 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if e.stream != "" {
 		timeout *= uploadFactor
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	ctx, cancel := r.Context(), context.CancelFunc(func() {})
+	if e.fn.out != reflect.TypeFor[Stream]() {
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+	}
 	defer cancel()
 	q := &request{endpoint: e, w: w, r: r.WithContext(ctx), id: id}
 	defer func() {
@@ -99,6 +103,7 @@ func (q *request) run() error {
 	if q.permission != "" && !q.who.Can(q.permission) {
 		return problem.Forbidden(q.permission)
 	}
+	q.who.Scope = q.who.Over(auth.Resource(q.permission))
 	if err := q.rate(); err != nil {
 		return err
 	}
@@ -141,11 +146,16 @@ func (q *request) authenticate() error {
 		q.who = auth.Caller{Address: from, RequestID: q.id}
 		return nil
 	}
-	scheme, token, _ := strings.Cut(q.r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return problem.Unauthenticated("send the header Authorization: Bearer sk_… with an API key of your account")
+	c := Credential{CSRF: q.r.Header.Get("X-CSRF-Token"), Method: q.r.Method, From: from}
+	if scheme, token, _ := strings.Cut(q.r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
+		c.Bearer = strings.TrimSpace(token)
+	} else if cookie, err := q.r.Cookie(SessionCookie); err == nil && scheme == "" {
+		c.Session = cookie.Value
 	}
-	who, err := q.cfg.Authenticate(q.r.Context(), strings.TrimSpace(token), from)
+	if c.Bearer == "" && c.Session == "" {
+		return problem.Unauthenticated("send the header Authorization: Bearer sk_… with an API key of your account, or sign in")
+	}
+	who, err := q.cfg.Authenticate(q.r.Context(), c)
 	if err != nil {
 		return err
 	}
@@ -258,6 +268,10 @@ type identified interface {
 
 // answer masks, audits, keeps for a repetition, and writes.
 func (q *request) answer(out any, path map[string]string, journal db.Journal) error {
+	if stream, ok := out.(Stream); ok {
+		q.status = http.StatusOK
+		return stream(q.w, q.r)
+	}
 	status, header, body := q.endpoint.status, http.Header{}, out
 	switch a := out.(type) {
 	case None:

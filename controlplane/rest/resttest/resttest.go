@@ -14,7 +14,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -100,9 +99,9 @@ func permissions(spec *openapi.Spec) []string {
 	return all
 }
 
-func authenticator(all []string) func(context.Context, string, netip.Addr) (auth.Caller, error) {
-	return func(_ context.Context, token string, _ netip.Addr) (auth.Caller, error) {
-		return authenticate(token, all)
+func authenticator(all []string) func(context.Context, rest.Credential) (auth.Caller, error) {
+	return func(_ context.Context, c rest.Credential) (auth.Caller, error) {
+		return authenticate(c.Bearer, all)
 	}
 }
 
