@@ -259,6 +259,25 @@ func TestGuardURLThatFailsLeadsToTheFallback(t *testing.T) {
 	})
 }
 
+// Two that hang after a first that did are no reason to leave the caller longer in silence than one would.
+func TestGuardURLAndFallbackURLThatHangShareTheTime(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", func(a *control.Application) { a.FallbackURL = b.App.URL + "/fallback" })
+		b.App.Answer("/voice", `{"instructions":[{"verb":"answer"},{"verb":"redirect","url":"/next"}],"guard":{"on_failure":"/rescue"}}`)
+		for _, path := range []string{"/next", "/rescue", "/fallback"} {
+			b.App.Answer(path, webhooktest.Hang())
+		}
+		call := b.Phone("1001").Dial("1000").Answered()
+		hears(t, b, call, "sys_apology", 0, failureFallbackWithin)
+		b.App.Expect("incoming")
+		b.App.Expect("/next")
+		b.App.Expect("fallback", "error.url", b.App.URL+"/next")
+		b.App.Expect("fallback", "error.url", b.App.URL+"/next")
+		call.ExpectBye()
+		b.Ended(webhooks.CauseWebhookFailed)
+	})
+}
+
 func TestGuardGoesWithTheCallToTheScreenOfACallee(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		callee := b.Phone("1002")

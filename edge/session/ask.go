@@ -48,17 +48,25 @@ func (s *Session) failurePath(err error) {
 		s.refused = true
 		return
 	}
+	// All who are asked for help share the time of one, so that the caller waits no longer for two that hang.
+	left := s.limits().Fallback().Budget
 	if g := s.guard; g != nil && g.OnFailure != nil {
 		s.guard = nil // if it fails in turn, the next step is the application's own
 		if g.OnFailure.Target == nil {
 			s.rest = g.OnFailure.Instructions
 			return
 		}
-		if s.askFallback(*g.OnFailure.Target, err) {
+		share := left
+		if s.app.FallbackURL != "" {
+			share = max(left/2, webhooks.MinBudget)
+		}
+		began := time.Now()
+		if s.askFallback(*g.OnFailure.Target, err, share) {
 			return
 		}
+		left -= time.Since(began)
 	}
-	if s.app.FallbackURL != "" && s.askFallback(webhooks.Target{URL: s.app.FallbackURL, Method: s.app.Method}, err) {
+	if s.app.FallbackURL != "" && left > 0 && s.askFallback(webhooks.Target{URL: s.app.FallbackURL, Method: s.app.Method}, err, left) {
 		return
 	}
 	if s.app.FallbackInstructions != nil {
@@ -68,9 +76,9 @@ func (s *Session) failurePath(err error) {
 	s.apologise()
 }
 
-// askFallback asks a fallback URL, telling it what became of the usual one.
-func (s *Session) askFallback(target webhooks.Target, failure error) bool {
-	got, err := s.askWith(s.ctx, question{reason: webhooks.ReasonFallback, target: target, failure: failure})
+// askFallback asks a fallback URL within a time, telling it what became of the usual one.
+func (s *Session) askFallback(target webhooks.Target, failure error, within time.Duration) bool {
+	got, err := s.askWith(s.ctx, question{reason: webhooks.ReasonFallback, target: target, failure: failure, within: within})
 	if errors.Is(err, errInterrupted) {
 		return true
 	}
@@ -98,6 +106,7 @@ type question struct {
 	target  webhooks.Target
 	trigger *webhooks.Trigger
 	failure error // of the usual URL, when the fallback is asked
+	within  time.Duration
 }
 
 func (s *Session) ask(ctx context.Context, reason webhooks.Reason, target webhooks.Target, trigger *webhooks.Trigger) (reply, error) {
@@ -170,7 +179,7 @@ func (s *Session) prepare(q question) webhooks.Ask {
 		a.Method = s.app.Method
 	}
 	if q.reason == webhooks.ReasonFallback {
-		a.Limits = a.Limits.Fallback()
+		a.Limits.Budget = q.within
 	}
 	if s.app.Format == control.FormatTwiML {
 		if s.cookies == nil {
