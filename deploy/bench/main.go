@@ -26,6 +26,8 @@ type settings struct {
 	setup  time.Duration // how long the set-up phase lasts
 	hold   time.Duration // how long all calls of the media phase are up together
 	check  int           // recordings to verify sample by sample
+	only   string        // calls or api; "" for both
+	rows   int           // of each table, in the phase of the REST API
 }
 
 func main() {
@@ -36,9 +38,17 @@ func main() {
 	flag.DurationVar(&s.setup, "setup", 20*time.Second, "how long calls are set up at that rate, one webhook each")
 	flag.DurationVar(&s.hold, "hold", 20*time.Second, "how long the concurrent calls last together")
 	flag.IntVar(&s.check, "check", 100, "recordings to verify sample by sample")
+	flag.StringVar(&s.only, "only", "", "calls or api; both when not given")
+	flag.IntVar(&s.rows, "rows", 1_000_000, "calls, and as many numbers, that the REST API is measured on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, s)
+	var err error
+	if s.only != "api" {
+		err = run(ctx, s)
+	}
+	if s.only != "calls" {
+		err = errors.Join(err, apiPhases(ctx, s))
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -72,6 +82,20 @@ func run(ctx context.Context, s settings) error {
 	stop()
 	parts.Wait()
 	return err
+}
+
+// apiPhases measure the REST API on each database.
+func apiPhases(ctx context.Context, s settings) error {
+	api := apiSettings{binary: s.binary, rows: s.rows, page: 50, reads: 10 * time.Second}
+	if err := apiPhase(ctx, api, "SQLite", ""); err != nil {
+		return err
+	}
+	database, stop, err := startPostgres(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return apiPhase(ctx, api, "PostgreSQL", database)
 }
 
 // promptSeconds is the length of the prompt that plays in a loop.

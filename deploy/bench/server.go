@@ -46,6 +46,11 @@ func freePort(ctx context.Context) (int, error) {
 }
 
 func startServer(ctx context.Context, binary string) (*server, error) {
+	return startServerOn(ctx, binary, -1, "")
+}
+
+// startServerOn starts the server on one processor alone (-1: on all), and on a database of its own ("").
+func startServerOn(ctx context.Context, binary string, processor int, database string) (*server, error) {
 	httpPort, err1 := freePort(ctx)
 	sipPort, err2 := freePort(ctx)
 	dir, err3 := os.MkdirTemp("", "hookswitch-bench-")
@@ -60,8 +65,15 @@ func startServer(ctx context.Context, binary string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.cmd = exec.CommandContext(ctx, binary, "up", "--data", dir, "--http", strings.TrimPrefix(s.http, "http://"),
-		"--sip", s.sip.String(), "--rtp", "10000-29999", "--log-level", "warn")
+	arguments := []string{binary, "up", "--data", dir, "--http", strings.TrimPrefix(s.http, "http://"),
+		"--sip", s.sip.String(), "--rtp", "10000-29999", "--log-level", "warn"}
+	if database != "" {
+		arguments = append(arguments, "--database", database)
+	}
+	if processor >= 0 {
+		arguments = append([]string{"taskset", "--cpu-list", strconv.Itoa(processor)}, arguments...)
+	}
+	s.cmd = exec.CommandContext(ctx, arguments[0], arguments[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // nothing stays behind, however we end
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
