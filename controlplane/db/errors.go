@@ -5,6 +5,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,11 +44,19 @@ func Check(err error) error {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return checkSQLite(e, err)
 	}
-	_, noConnect := errors.AsType[*pgconn.ConnectError](err)
-	if noConnect || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+	if lostConnection(err) {
 		return fmt.Errorf("%w (%w)", problemUnavailable(), err)
 	}
 	return err
+}
+
+// lostConnection reports whether an error is that of a connection that could not be made, or broke. One that breaks in
+// the middle of an answer gives the reader's or writer's own error, which pgconn leaves as it is.
+func lostConnection(err error) bool {
+	_, noConnect := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[*net.OpError](err)
+	return noConnect || network || pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
 func checkPostgres(e *pgconn.PgError, err error) error {

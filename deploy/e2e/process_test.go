@@ -17,7 +17,7 @@ import (
 
 // packages says which Debian package a program comes from.
 var packages = map[string]string{
-	"sipp": "sip-tester", "baresip": "baresip-core", "redis-server": "redis-server", "unshare": "util-linux",
+	"sipp": "sip-tester", "baresip": "baresip-core", "redis-server": "redis-server", "setpriv": "util-linux", "unshare": "util-linux",
 }
 
 // program finds a program; one that is missing fails the test.
