@@ -75,7 +75,7 @@ func ownPostgres(t *testing.T) *store {
 		if err := errors.Join(err1, err2, os.Chown(folder, uid, gid)); err != nil {
 			t.Fatal(err)
 		}
-		as = []string{program(t, "setpriv"), "--reuid", u.Uid, "--regid", u.Gid, "--clear-groups", "--pdeathsig", "KILL"}
+		as = []string{program(t, "setpriv"), "--reuid", u.Uid, "--regid", u.Gid, "--clear-groups"}
 	}
 	data := filepath.Join(folder, "data")
 	initdb := slices.Concat(as, []string{filepath.Join(programs, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"})
