@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync"
 )
 
 //go:embed *.yaml
@@ -16,8 +17,10 @@ var files embed.FS
 //go:embed docs
 var docs embed.FS
 
-// Load joins the embedded specification. It is the same on every call.
-func Load() (*Spec, error) { return Parse(files) }
+// Load joins the embedded specification. It is the same on every call, and made on the first.
+func Load() (*Spec, error) { return load() }
+
+var load = sync.OnceValues(func() (*Spec, error) { return Parse(files) })
 
 // Base is the embedded openapi.yaml alone, for tests that Parse it together with a module of their own.
 func Base() fs.FS { return only{files, "openapi.yaml"} }

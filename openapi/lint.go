@@ -19,13 +19,14 @@ var (
 )
 
 // Lint lists what the specification lacks that OpenAPI itself does not ask for; that examples fit their schemas is
-// checked by Parse. Each line begins with where it is.
+// checked by CheckExamples. Each line begins with where it is.
 func (s *Spec) Lint() []string {
 	l := &linter{view: s.View, tags: map[string]bool{}, bodies: map[*openapi3.Schema]bool{}}
 	for _, tag := range s.View.Tags {
 		l.tags[tag.Name] = true
 	}
 	paths := s.View.Paths.Map()
+	l.expansions(paths)
 	for _, path := range slices.Sorted(maps.Keys(paths)) {
 		if !pathForm.MatchString(path) {
 			l.say(path, "must be /v1 and parts in snake_case")
@@ -49,6 +50,34 @@ func (l *linter) say(at, format string, args ...any) {
 	l.found = append(l.found, at+": "+fmt.Sprintf(format, args...))
 }
 
+// expansions checks that what x-expand names is a list that can be asked for ids.
+func (l *linter) expansions(paths map[string]*openapi3.PathItem) {
+	lists := map[string]*openapi3.Operation{}
+	for _, item := range paths {
+		if item.Get != nil && strings.HasPrefix(item.Get.OperationID, "list") {
+			lists[item.Get.OperationID] = item.Get
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.view.Components.Schemas)) {
+		properties := l.view.Components.Schemas[name].Value.Properties
+		for _, property := range slices.Sorted(maps.Keys(properties)) {
+			target, ok := properties[property].Value.Extensions["x-expand"].(string)
+			if !ok {
+				continue
+			}
+			at := "components/schemas/" + name + "/" + property
+			switch list := lists[target]; {
+			case list == nil:
+				l.say(at, "x-expand names %s, which is no list", target)
+			case list.Parameters.GetByInAndName(openapi3.ParameterInQuery, "id[in]") == nil:
+				l.say(at, "x-expand names %s, which must take #/components/parameters/IDs", target)
+			case list.Extensions["x-audit"] == true:
+				l.say(at, "x-expand names %s, whose every use is audited", target)
+			}
+		}
+	}
+}
+
 func (l *linter) operation(at, method string, o *openapi3.Operation, shared openapi3.Parameters) {
 	if !verbNoun.MatchString(o.OperationID) {
 		l.say(at, "operationId %q must be a verb and a noun, as in listCalls", o.OperationID)
@@ -70,6 +99,14 @@ func (l *linter) operation(at, method string, o *openapi3.Operation, shared open
 	if o.RequestBody != nil {
 		l.request(at, o.RequestBody.Value)
 	}
+	search := method == http.MethodPost && strings.HasSuffix(at, "/search")
+	if search != strings.HasPrefix(o.OperationID, "search") {
+		l.say(at, "a search is POST /v1/things/search with an operationId such as searchThings")
+	}
+	audit, says := o.Extensions["x-audit"].(bool)
+	if (search || (says && !audit)) && !strings.HasSuffix(p, ".read") {
+		l.say(at, "what is not audited changes nothing, and needs a permission to read")
+	}
 	l.answers(at, o)
 }
 
@@ -82,7 +119,8 @@ func (l *linter) parameters(at, method string, o *openapi3.Operation, all openap
 		}
 		single = single || p.Value.In == openapi3.ParameterInPath
 	}
-	if method == http.MethodPost && !has(openapi3.ParameterInHeader, "Idempotency-Key") {
+	search := strings.HasPrefix(o.OperationID, "search")
+	if method == http.MethodPost && !search && !has(openapi3.ParameterInHeader, "Idempotency-Key") {
 		l.say(at, "a POST takes #/components/parameters/IdempotencyKey")
 	}
 	change := method == http.MethodPatch || method == http.MethodPut || method == http.MethodDelete

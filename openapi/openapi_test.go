@@ -24,6 +24,9 @@ func TestTheSpecificationKeepsTheHouseRules(t *testing.T) {
 	for _, line := range s.Lint() {
 		t.Error(line)
 	}
+	if err := s.CheckExamples(); err != nil {
+		t.Error(err)
+	}
 }
 
 const good = `
@@ -243,14 +246,17 @@ func TestParseRefusesAnAnchorInsideItself(t *testing.T) {
 	}
 }
 
-func TestParseRefusesAnExampleThatDoesNotFit(t *testing.T) {
+func TestAnExampleThatDoesNotFitIsFound(t *testing.T) {
 	for _, c := range [][2]string{
 		{"example: {name: A}", "example: {name: 1}"},
 		{"example: {id: thing_1, name: A, colour: red}", "example: {id: thing_1}"},
 	} {
-		if _, err := parse(change(t, c[0], c[1])); err == nil {
+		if err := mustParse(t, change(t, c[0], c[1])).CheckExamples(); err == nil {
 			t.Errorf("%s: no error", c[1])
 		}
+	}
+	if err := mustParse(t, good).CheckExamples(); err != nil {
+		t.Error(err)
 	}
 }
 
