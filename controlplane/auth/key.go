@@ -17,10 +17,12 @@ type Kind string
 const (
 	APIKey    Kind = "sk"   // programs, on the REST API
 	EdgeToken Kind = "edge" // edges, on the control plane's own listener
+	// PlatformKey is the operator's, for the accounts themselves; it does nothing inside one.
+	PlatformKey Kind = "pk"
 )
 
 // ErrBadKey is a text that is no key of ours: wrong form or wrong checksum. No look-up is needed to know.
-var ErrBadKey = errors.New("not a key: it must be sk_… or edge_… exactly as it was printed")
+var ErrBadKey = errors.New("not a key: it must be sk_…, pk_… or edge_… exactly as it was printed")
 
 const (
 	alphabet       = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -59,7 +61,7 @@ func ParseKey(text string) (Key, error) {
 		return Key{}, ErrBadKey
 	}
 	kind := Kind(parts[0])
-	if kind != APIKey && kind != EdgeToken {
+	if kind != APIKey && kind != EdgeToken && kind != PlatformKey {
 		return Key{}, ErrBadKey
 	}
 	if parts[1] == "" || len(parts[2]) != secretLength+checksumLength {

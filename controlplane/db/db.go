@@ -1,5 +1,6 @@
 // Package db owns SQL: opening SQLite or PostgreSQL, the migrations, the generic queries that every resource
-// shares, transactions, the outbox, and named locks. The dialects differ only in here. Which rows there are and what
+// shares, transactions and the journal of what they change, row security, the outbox, and named locks. The dialects
+// differ only in here. Which rows there are and what
 // they mean is left to the nouns; list parameters and cursors to list.
 package db
 
@@ -49,6 +50,8 @@ type DB struct {
 	write *bun.DB
 	read  *bun.DB // the same as write on PostgreSQL
 	locks keyedMutex
+	// tenants holds statements to their accounts; nil on SQLite.
+	tenants *tenants
 }
 
 // Tx is an open transaction. It must be used by one goroutine, and not after the function given to InTx
@@ -79,6 +82,9 @@ func Open(ctx context.Context, location string) (*DB, error) {
 	}
 	if err := d.migrate(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database: %w", err), d.Close())
+	}
+	if err := d.secure(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("row security of the database: %w", err), d.Close())
 	}
 	return d, nil
 }
@@ -155,17 +161,18 @@ func openPostgres(location string) (*DB, error) {
 			cfg.RuntimeParams[name] = value
 		}
 	}
-	conns := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(_ context.Context, c *pgx.Conn) error {
+	held := &tenants{Connector: stdlib.GetConnector(*cfg, stdlib.OptionAfterConnect(func(_ context.Context, c *pgx.Conn) error {
 		c.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
 		})
 		return nil
-	}))
+	}))}
+	conns := sql.OpenDB(held)
 	conns.SetMaxOpenConns(maxPostgresConns)
 	conns.SetMaxIdleConns(maxPostgresConns)
 	conns.SetConnMaxIdleTime(5 * time.Minute)
 	d := bun.NewDB(conns, pgdialect.New())
-	return &DB{write: d, read: d}, nil
+	return &DB{write: d, read: d, tenants: held}, nil
 }
 
 // redact leaves of a database URL what may be shown.
@@ -185,9 +192,20 @@ func (d *DB) Close() error {
 	return errors.Join(d.read.Close(), d.write.Close())
 }
 
-// Ping reports whether the database answers.
+// Ping reports whether the database answers. Connections that broke while nobody used them are dropped on the way.
 func (d *DB) Ping(ctx context.Context) error {
-	return errors.Join(d.write.PingContext(ctx), d.read.PingContext(ctx))
+	return errors.Join(ping(ctx, d.write), ping(ctx, d.read))
+}
+
+func ping(ctx context.Context, pool *bun.DB) error {
+	err := pool.PingContext(ctx)
+	for range maxPostgresConns {
+		if !errors.Is(err, driver.ErrBadConn) {
+			break
+		}
+		err = pool.PingContext(ctx)
+	}
+	return err
 }
 
 // Read gives the pool of readers.
@@ -199,11 +217,21 @@ func (d *DB) Write() bun.IDB { return d.write }
 
 func (d *DB) postgres() bool { return d.write.Dialect().Name() == dialect.PG }
 
-// InTx runs fn in a transaction that is committed when fn returns nil. Errors are translated (see Check).
+// InTx runs fn in a transaction that is committed when fn returns nil. Errors are translated (see Check). What fn
+// records in the context's Journal is sealed before the commit.
 func (d *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	journal := journalOf(ctx)
+	from, sealing := journal.begin(), false
 	err := d.write.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
-		return fn(ctx, &Tx{tx: tx, pg: d.postgres()})
+		t := &Tx{tx: tx, pg: d.postgres()}
+		if err := fn(ctx, t); err != nil {
+			return err
+		}
+		var err error
+		sealing, err = journal.commit(ctx, t, from)
+		return err
 	})
+	journal.end(from, sealing, err == nil)
 	return Check(err)
 }
 

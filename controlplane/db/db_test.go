@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -234,8 +235,8 @@ func TestChange(t *testing.T) {
 		ctx := t.Context()
 		insert(t, d, mine, newBook("book_1"))
 		created := stored(t, d, "book_1")
-		var journal db.Journal
-		changed, err := db.Change(db.WithJournal(ctx, &journal), d, mine, "book_1", `W/"0", "1"`, func(b *book) error {
+		journal := db.NewJournal(nil)
+		changed, err := db.Change(db.WithJournal(ctx, journal), d, mine, "book_1", `W/"0", "1"`, func(b *book) error {
 			b.Title = "B"
 			// What a caller must not change stays.
 			b.ID, b.AccountID, b.CreatedAt, b.Etag = "book_x", "acc_x", time.Time{}, "77"
@@ -247,8 +248,9 @@ func TestChange(t *testing.T) {
 		if got := stored(t, d, "book_1"); got.Title != "B" || got.AccountID != "acc_mine" || !got.CreatedAt.Equal(created.CreatedAt) || got.Etag != "2" {
 			t.Errorf("stored %+v", got)
 		}
-		if len(journal.Changes) != 1 || journal.Changes[0].ID != "book_1" || !strings.Contains(string(journal.Changes[0].Object), `"title":"T"`) {
-			t.Errorf("the state before is %s", journal.Changes)
+		if c := journal.Changes(); len(c) != 1 || c[0].ID != "book_1" || !strings.Contains(string(c[0].Before), `"title":"T"`) ||
+			!strings.Contains(string(c[0].After), `"title":"B"`) || c[0].Type != reflect.TypeFor[book]() {
+			t.Errorf("recorded %+v", c)
 		}
 		for _, stale := range []string{`"1"`, "1", `"3"`, "nonsense"} {
 			if _, err := db.Change(ctx, d, mine, "book_1", stale, func(*book) error { return nil }); status(err) != 412 {
@@ -538,7 +540,7 @@ func TestLock(t *testing.T) {
 }
 
 func TestOpenMigratesOnce(t *testing.T) {
-	for name, location := range map[string]string{"sqlite": dbtest.SQLiteURL(t), "postgres": dbtest.PostgresURL(t)} {
+	for name, location := range map[string]string{"sqlite": "sqlite:" + filepath.Join(t.TempDir(), "new.db"), "postgres": dbtest.EmptyPostgresURL(t)} {
 		t.Run(name, func(t *testing.T) {
 			// All at once, as the processes of an installation start.
 			var all sync.WaitGroup

@@ -18,14 +18,16 @@ import (
 
 // SQLSTATE codes, PostgreSQL documentation, appendix A.
 const (
-	pgForeignKey     = "23503"
-	pgUnique         = "23505"
-	pgCheck          = "23514"
-	pgSerialization  = "40001"
-	pgDeadlock       = "40P01"
-	pgQueryCanceled  = "57014"
-	pgShutdownPrefix = "57P"
-	pgConnectionPref = "08"
+	pgForeignKey      = "23503"
+	pgUnique          = "23505"
+	pgNotAllowed      = "42501"
+	pgDuplicateObject = "42710"
+	pgCheck           = "23514"
+	pgSerialization   = "40001"
+	pgDeadlock        = "40P01"
+	pgQueryCanceled   = "57014"
+	pgShutdownPrefix  = "57P"
+	pgConnectionPref  = "08"
 )
 
 // Check turns what a database says into what a caller can act on: a unique key in the way becomes a Conflict that

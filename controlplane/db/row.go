@@ -1,8 +1,8 @@
 package db
 
 import (
-	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +42,9 @@ const MaxMetadata = 16 << 10
 
 func (r *Row) row() *Row { return r }
 
+// RowOf gives the row of an object.
+func RowOf[T any, P Entity[T]](object *T) *Row { return P(object).row() }
+
 // Identity gives what an answer's Location and ETag headers need.
 func (r Row) Identity() (id, etag string) { return r.ID, r.Etag }
 
@@ -49,18 +52,6 @@ func (r Row) Identity() (id, etag string) { return r.ID, r.Etag }
 type Entity[T any] interface {
 	*T
 	row() *Row
-}
-
-// Scoped narrows a query to the rows of a scope. The zero scope matches nothing. The query's table must have
-// account_id.
-func Scoped(q *bun.SelectQuery, scope auth.Scope) *bun.SelectQuery {
-	switch {
-	case scope.IsEverywhere():
-		return q
-	case scope.AccountID() == "":
-		return q.Where("1 = 0")
-	}
-	return q.Where("?TableAlias.account_id = ?", scope.AccountID())
 }
 
 // Select starts a query for rows of T within scope; run it with Scan(ctx, &rows), and pass its error to Check.
@@ -75,6 +66,7 @@ func Get[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, i
 
 func get[T any](ctx context.Context, idb bun.IDB, scope auth.Scope, id, lock string) (*T, error) {
 	found := new(T)
+	ctx = as(ctx, scope)
 	q := Scoped(idb.NewSelect().Model(found), scope).Where("?TableAlias.id = ?", id)
 	if lock != "" {
 		q = q.For(lock)
@@ -89,7 +81,7 @@ func get[T any](ctx context.Context, idb bun.IDB, scope auth.Scope, id, lock str
 // sql.ErrNoRows when there is none within scope.
 func Find[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, mod func(*bun.SelectQuery) *bun.SelectQuery) (*T, error) {
 	found := new(T)
-	if err := mod(Scoped(conn.Read().NewSelect().Model(found), scope)).Limit(1).Scan(ctx); err != nil {
+	if err := mod(Scoped(conn.Read().NewSelect().Model(found), scope)).Limit(1).Scan(as(ctx, scope)); err != nil {
 		return nil, Check(err)
 	}
 	return found, nil
@@ -98,7 +90,7 @@ func Find[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, 
 // List reads the rows within scope that the modifications select, in their order. The result is never nil.
 func List[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, mods ...func(*bun.SelectQuery) *bun.SelectQuery) ([]T, error) {
 	found := []T{}
-	if err := Scoped(conn.Read().NewSelect().Model(&found), scope).Apply(mods...).Scan(ctx); err != nil {
+	if err := Scoped(conn.Read().NewSelect().Model(&found), scope).Apply(mods...).Scan(as(ctx, scope)); err != nil {
 		return nil, Check(err)
 	}
 	return found, nil
@@ -106,12 +98,13 @@ func List[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, 
 
 // Count counts the rows within scope that the modifications select.
 func Count[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, mods ...func(*bun.SelectQuery) *bun.SelectQuery) (int64, error) {
-	n, err := Scoped(conn.Read().NewSelect().Model((*T)(nil)), scope).Apply(mods...).Count(ctx)
+	n, err := Scoped(conn.Read().NewSelect().Model((*T)(nil)), scope).Apply(mods...).Count(as(ctx, scope))
 	return n, Check(err)
 }
 
 // Insert writes a new row. A scope of one account decides the row's account; Everywhere leaves what the row
-// says. A unique key in the way is a Conflict that names the field, an unknown reference is Refused.
+// says. A unique key in the way is a Conflict that names the field, an unknown reference is Refused, and so is an owner
+// (Owned) whose rows the scope does not have (403).
 func Insert[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, object *T) error {
 	r := P(object).row()
 	switch {
@@ -124,16 +117,21 @@ func Insert[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope
 	if r.ID == "" {
 		return errors.New("insert: the row has no id")
 	}
+	if err := mayHold(scope, object); err != nil {
+		return err
+	}
 	if err := r.settle(); err != nil {
 		return err
 	}
 	r.CreatedAt = Now()
 	r.UpdatedAt = r.CreatedAt
 	r.Etag = "1"
-	if _, err := conn.Write().NewInsert().Model(object).Exec(ctx); err != nil {
-		return unknownReference(Check(err))
-	}
-	return nil
+	return recorded(ctx, conn, func(ctx context.Context, conn Conn) error {
+		if _, err := conn.Write().NewInsert().Model(object).Exec(as(ctx, scope)); err != nil {
+			return unknownReference(Check(err))
+		}
+		return Record(ctx, r.ID, nil, object)
+	})
 }
 
 // settle makes Metadata an object and checks its size.
@@ -160,12 +158,25 @@ func unknownReference(err error) error {
 
 // Update writes a row that was read before and then changed, provided that nobody changed it in between: the
 // Etag must still be the stored one, else it is a Precondition problem. ifMatch is the request's If-Match header;
-// empty or "*" asks for nothing more. Id, account and creation time never change. object is as stored when it
-// returns nil. Prefer Change, which also reads and records the state before.
+// empty or "*" asks for nothing more. Id, account and creation time never change, and neither the stored nor the new
+// owner may lie outside the scope. object is as stored when it returns nil. Prefer Change, which also reads the row and
+// records the state before.
 func Update[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, object *T, ifMatch string) error {
+	return recorded(ctx, conn, func(ctx context.Context, conn Conn) error {
+		if err := update[T, P](ctx, conn, scope, object, ifMatch); err != nil {
+			return err
+		}
+		return Record(ctx, P(object).row().ID, nil, object)
+	})
+}
+
+func update[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, object *T, ifMatch string) error {
 	r := P(object).row()
 	if !matches(ifMatch, r.Etag) {
 		return problem.Precondition()
+	}
+	if err := mayHold(scope, object); err != nil {
+		return err
 	}
 	if err := r.settle(); err != nil {
 		return err
@@ -177,11 +188,11 @@ func Update[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope
 	}
 	r.Etag, r.UpdatedAt = strconv.FormatInt(n+1, 10), Now()
 	q := conn.Write().NewUpdate().Model(object).ExcludeColumn("id", "account_id", "created_at").
-		Where("id = ?", r.ID).Where("etag = ?", old)
-	if !scope.IsEverywhere() {
-		q = q.Where("account_id = ?", scope.AccountID())
+		Where("?TableAlias.id = ?", r.ID).Where("?TableAlias.etag = ?", old)
+	for _, term := range within(scope, Owner(object) != nil) {
+		q = q.Where(term.text, term.args...)
 	}
-	result, err := q.Exec(ctx)
+	result, err := q.Exec(as(ctx, scope))
 	if err == nil {
 		var changed int64
 		if changed, err = result.RowsAffected(); err == nil && changed == 1 {
@@ -201,6 +212,11 @@ func Update[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope
 // Change reads a row, has fn change it, and writes it, in one transaction. ifMatch is as in Update. What fn left as
 // it was is not written. When fn fails nothing is.
 func Change[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, id, ifMatch string, fn func(object *T) error) (*T, error) {
+	return ChangeTx[T, P](ctx, conn, scope, id, ifMatch, func(_ context.Context, _ *Tx, object *T) error { return fn(object) })
+}
+
+// ChangeTx is Change for an fn that needs the transaction, to read or write other rows in it.
+func ChangeTx[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, id, ifMatch string, fn func(ctx context.Context, tx *Tx, object *T) error) (*T, error) {
 	var changed *T
 	err := conn.InTx(ctx, func(ctx context.Context, tx *Tx) error {
 		object, err := get[T](ctx, tx.tx, scope, id, tx.forUpdate())
@@ -210,27 +226,84 @@ func Change[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope
 		if !matches(ifMatch, P(object).row().Etag) {
 			return problem.Precondition()
 		}
-		before, err := json.Marshal(object)
+		journal := journalOf(ctx)
+		at := journal.begin()
+		before, err := journal.snapshot(id, object)
 		if err != nil {
-			return fmt.Errorf("change %s: %w", id, err)
+			return err
 		}
 		kept := *P(object).row()
-		if err := fn(object); err != nil {
+		if err := fn(ctx, tx, object); err != nil {
 			return err
 		}
 		r := P(object).row()
 		r.ID, r.AccountID, r.CreatedAt, r.UpdatedAt, r.Etag = kept.ID, kept.AccountID, kept.CreatedAt, kept.UpdatedAt, kept.Etag
 		changed = object
-		if err := Update[T, P](ctx, tx, scope, object, ""); err != nil {
+		if err := update[T, P](ctx, tx, scope, object, ""); err != nil || journal == nil {
 			return err
 		}
-		record(ctx, id, before)
-		return nil
+		return journal.record(at, id, before, object)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return changed, nil
+}
+
+// Upsert makes the row with an external id what the caller wants it to be, in one transaction: create writes it (with
+// Insert) when there is none, change changes the one there is (with Change and the same ifMatch). An ifMatch where there
+// is no row is a Precondition problem. Of two at once that both find no row, one creates it and the other changes what
+// that wrote; so create may run, and be rolled back, more than once.
+func Upsert[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, externalID, ifMatch string,
+	create func(ctx context.Context, tx *Tx) (*T, error), change func(ctx context.Context, tx *Tx, id string) (*T, error),
+) (object *T, created bool, err error) {
+	once := func(ctx context.Context, tx *Tx) error {
+		id, err := externalTo[T](ctx, tx.tx, scope, externalID, tx.forUpdate())
+		switch {
+		case err != nil:
+			return err
+		case id != "":
+			created = false
+			object, err = change(ctx, tx, id)
+		case ifMatch != "":
+			return problem.Precondition()
+		default:
+			created = true
+			object, err = create(ctx, tx)
+		}
+		return err
+	}
+	// A row that came between look-up and insert stops the insert at some unique key, and with it, on PostgreSQL, the
+	// transaction. Rows that come and go faster than this are nobody's.
+	const attempts = 3
+	for range attempts {
+		if err = conn.InTx(ctx, once); err == nil {
+			return object, created, nil
+		}
+		if problem.From(err).Code != problem.CodeConflict || !created {
+			return nil, false, err
+		}
+		if _, inside := conn.(*Tx); inside {
+			return nil, false, err
+		}
+		if id, e := externalTo[T](ctx, conn.Write(), scope, externalID, ""); e != nil || id == "" {
+			return nil, false, err
+		}
+	}
+	return nil, false, err
+}
+
+// externalTo gives the id of the row with an external id, "" for none.
+func externalTo[T any](ctx context.Context, idb bun.IDB, scope auth.Scope, externalID, lock string) (string, error) {
+	var id string
+	q := Scoped(idb.NewSelect().Model((*T)(nil)), scope).Column("id").Where("?TableAlias.external_id = ?", externalID)
+	if lock != "" {
+		q = q.For(lock)
+	}
+	if err := q.Scan(as(ctx, scope), &id); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", Check(err)
+	}
+	return id, nil
 }
 
 // Use is a column that refers to rows of another table, by which Delete names what is in the way.
@@ -254,19 +327,14 @@ func Delete[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope
 		if err := tx.unused(ctx, id, uses); err != nil {
 			return err
 		}
-		before, err := json.Marshal(object)
-		if err != nil {
-			return fmt.Errorf("delete %s: %w", id, err)
-		}
-		_, err = tx.tx.NewDelete().Model(object).WherePK().Exec(ctx)
+		_, err = tx.tx.NewDelete().Model(object).WherePK().Exec(as(ctx, scope))
 		if err := Check(err); err != nil {
 			if isForeignKey(err) {
 				return problem.Conflict("this is still used by another object; change or delete that first")
 			}
 			return err
 		}
-		record(ctx, id, before)
-		return nil
+		return Record(ctx, id, object, nil)
 	})
 }
 
@@ -317,31 +385,6 @@ func matches(ifMatch, etag string) bool {
 		}
 	}
 	return false
-}
-
-// Before is an object as it was before a change, as its JSON.
-type Before struct {
-	ID     string
-	Object json.RawMessage
-}
-
-// Journal collects the states before the changes made in one request, for the audit. It is for one goroutine.
-type Journal struct {
-	Changes []Before
-}
-
-type journalKey struct{}
-
-// WithJournal gives a context in which Change and Delete record the state before into j. It travels in the
-// context because it observes: no query behaves differently for it.
-func WithJournal(ctx context.Context, j *Journal) context.Context {
-	return context.WithValue(ctx, journalKey{}, j)
-}
-
-func record(ctx context.Context, id string, before []byte) {
-	if j, ok := ctx.Value(journalKey{}).(*Journal); ok {
-		j.Changes = append(j.Changes, Before{ID: id, Object: bytes.Clone(before)})
-	}
 }
 
 // Column gives the value of one column of a row, as Go has it, and the row's id.

@@ -29,8 +29,9 @@ const (
 )
 
 const (
-	maxSearch = 200 // bytes of q
-	maxValues = 100 // values of one filter
+	maxSearch = 200      // bytes of q
+	maxValues = 100      // times that one filter may be given
+	maxIn     = MaxLimit // values of one "in"
 )
 
 // Type is the type of a field's values.
@@ -46,7 +47,8 @@ const (
 )
 
 // Field is one field that a list may be filtered or sorted by. Text and Bool take equality alone; the other types
-// also name[gt], name[gte], name[lt] and name[lte]. A filter given twice matches either value.
+// also name[gt], name[gte], name[lt] and name[lte]. A filter given twice matches either value, and so does one with a
+// list: name[in]=a,b.
 type Field struct {
 	Type Type
 	// Column is the column, where it is not named as the field.
@@ -55,6 +57,9 @@ type Field struct {
 	Sort bool
 	// SortOnly forbids filtering.
 	SortOnly bool
+	// Mask says that the column holds telephone numbers that a masked reader must not learn (auth.Mask.Numbers). Such a
+	// reader may neither filter nor sort by it, nor search in it: guessing prefixes would give the number away.
+	Mask bool
 }
 
 // Table is what the lists of one resource allow.
@@ -64,7 +69,8 @@ type Table struct {
 	// "-created_at".
 	Sort string
 	// Search names the text columns that q looks in, for any part, without regard to case (ASCII letters only
-	// on SQLite). Without any, q is refused.
+	// on SQLite). Without any, q is refused. A column that a field masks is not looked in for a masked reader, who is
+	// refused where no other is left.
 	Search []string
 }
 
@@ -89,9 +95,11 @@ type Query struct {
 	Count bool
 
 	order   order
-	filters []filter
+	filters []filter // all of them must match
 	search  string
-	columns []string // searched
+	columns []string // searched by who may see numbers
+	open    []string // searched by everyone
+	masked  []string // what asks about masked fields, as problems name it
 	after   *cursor
 }
 
@@ -109,23 +117,27 @@ func (o order) String() string {
 	return o.field
 }
 
+// filter is one comparison, or several that are joined.
 type filter struct {
 	column string
-	op     string // SQL, from the table operators
+	op     string // SQL, from the table operators; "=" compares with all values, with none it is IS NULL
 	values []any
+
+	join  string // "AND" or "OR" of parts, instead of a comparison
+	parts []filter
 }
 
-// operators are the words in brackets after a field's name.
+// operators are the words in brackets after a field's name, and beside it in a search.
 func operators() map[string]string {
-	return map[string]string{"": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+	return map[string]string{"": "=", "eq": "=", "in": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 }
 
 // Parse checks the query parameters of a request. Every failure is an Invalid problem that names the parameter.
 // Parameters that are no part of the grammar and no field ("expand") belong in others.
 func (t Table) Parse(values url.Values, others ...string) (Query, error) {
-	q := Query{Limit: DefaultLimit, columns: t.Search}
+	q := t.query()
 	var err error
-	if q.order, err = t.order(values.Get("sort")); err != nil {
+	if err = t.sort(&q, "sort", values.Get("sort")); err != nil {
 		return Query{}, err
 	}
 	for _, name := range sortedKeys(values) {
@@ -140,15 +152,15 @@ func (t Table) Parse(values url.Values, others ...string) (Query, error) {
 				err = problem.InvalidField("count", "type", "must be true or false, is %q", given[0])
 			}
 		case "cursor":
-			q.after, err = q.order.cursor(given[0])
+			q.after, err = q.order.cursor("cursor", given[0])
 		case "q":
-			q.search, err = t.search(given[0])
+			err = t.search(&q, "q", given[0])
 		default:
 			if slices.Contains(others, name) {
 				continue
 			}
 			var f filter
-			f, err = t.filter(name, given)
+			f, err = t.filter(&q, name, given)
 			q.filters = append(q.filters, f)
 		}
 		if err != nil {
@@ -156,6 +168,26 @@ func (t Table) Parse(values url.Values, others ...string) (Query, error) {
 		}
 	}
 	return q, nil
+}
+
+// query is a request that asks for nothing yet.
+func (t Table) query() Query {
+	q := Query{Limit: DefaultLimit, columns: t.Search}
+	for _, column := range t.Search {
+		if !t.masks(column) {
+			q.open = append(q.open, column)
+		}
+	}
+	return q
+}
+
+func (t Table) masks(column string) bool {
+	for name, f := range t.Fields {
+		if f.Mask && f.column(name) == column {
+			return true
+		}
+	}
+	return false
 }
 
 func sortedKeys(values url.Values) []string {
@@ -177,7 +209,8 @@ func limit(text string) (int, error) {
 	return n, nil
 }
 
-func (t Table) order(text string) (order, error) {
+// sort sets the order; at is what a problem names.
+func (t Table) sort(q *Query, at, text string) error {
 	if text == "" {
 		text = t.Sort
 	}
@@ -187,23 +220,32 @@ func (t Table) order(text string) (order, error) {
 	name, desc := strings.CutPrefix(text, "-")
 	f, ok := t.Fields[name]
 	if !ok || !f.Sort {
-		return order{}, problem.InvalidField("sort", "field", "must be one of %s, with - in front for descending, is %q",
+		return problem.InvalidField(at, "field", "must be one of %s, with - in front for descending, is %q",
 			strings.Join(t.names(func(f Field) bool { return f.Sort }), ", "), text)
 	}
-	return order{field: name, column: f.column(name), kind: f.Type, desc: desc}, nil
+	if f.Mask {
+		q.masked = append(q.masked, at)
+	}
+	q.order = order{field: name, column: f.column(name), kind: f.Type, desc: desc}
+	return nil
 }
 
-func (t Table) search(text string) (string, error) {
+func (t Table) search(q *Query, at, text string) error {
 	if len(t.Search) == 0 {
-		return "", problem.InvalidField("q", "unknown", "this list cannot be searched; use its filters")
+		return problem.InvalidField(at, "unknown", "this list cannot be searched; use its filters")
 	}
 	if len(text) > maxSearch {
-		return "", problem.InvalidField("q", "length", "may have at most %d bytes, has %d", maxSearch, len(text))
+		return problem.InvalidField(at, "length", "may have at most %d bytes, has %d", maxSearch, len(text))
 	}
-	return text, nil
+	q.search = text
+	if text != "" && len(q.open) == 0 {
+		q.masked = append(q.masked, at)
+	}
+	return nil
 }
 
-func (t Table) filter(name string, given []string) (filter, error) {
+// filter reads one filter of a query string.
+func (t Table) filter(q *Query, name string, given []string) (filter, error) {
 	field, op, _ := strings.Cut(strings.TrimSuffix(name, "]"), "[")
 	f, ok := t.Fields[field]
 	sign, known := operators()[op]
@@ -211,11 +253,22 @@ func (t Table) filter(name string, given []string) (filter, error) {
 		return filter{}, problem.InvalidField(name, "unknown", "is no filter of this list; there are %s",
 			strings.Join(t.names(func(f Field) bool { return !f.SortOnly }), ", "))
 	}
-	if op != "" && (f.Type == Text || f.Type == Bool || len(given) > 1) {
+	if op == "in" {
+		if len(given) > 1 {
+			return filter{}, problem.InvalidField(name, "count", "takes one list of values with commas between them")
+		}
+		given = strings.Split(given[0], ",")
+		if len(given) > maxIn {
+			return filter{}, problem.InvalidField(name, "count", "may have at most %d values, has %d", maxIn, len(given))
+		}
+	} else if len(given) > maxValues {
+		return filter{}, problem.InvalidField(name, "count", "may be given at most %d times, is %d times", maxValues, len(given))
+	}
+	if sign != "=" && (!f.Type.ordered() || len(given) > 1) {
 		return filter{}, problem.InvalidField(name, "operator", "takes one value, and is for numbers and times")
 	}
-	if len(given) > maxValues {
-		return filter{}, problem.InvalidField(name, "count", "may be given at most %d times, is %d times", maxValues, len(given))
+	if f.Mask {
+		q.masked = append(q.masked, name)
 	}
 	out := filter{column: f.column(field), op: sign}
 	for _, text := range given {
@@ -227,6 +280,9 @@ func (t Table) filter(name string, given []string) (filter, error) {
 	}
 	return out, nil
 }
+
+// ordered reports whether values of the type are compared by gt, gte, lt and lte.
+func (k Type) ordered() bool { return k != Text && k != Bool }
 
 func (t Table) names(want func(Field) bool) []string {
 	var names []string
@@ -293,8 +349,8 @@ type cursor struct {
 }
 
 // cursor reads the cursor parameter. It must be one that this same order gave out.
-func (o order) cursor(text string) (*cursor, error) {
-	bad := problem.InvalidField("cursor", "cursor", "is not one that this list gave out; start again without it")
+func (o order) cursor(at, text string) (*cursor, error) {
+	bad := problem.InvalidField(at, "cursor", "is not one that this list gave out; start again without it")
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
 		return nil, bad
@@ -304,7 +360,7 @@ func (o order) cursor(text string) (*cursor, error) {
 		return nil, bad
 	}
 	if c.Sort != o.String() {
-		return nil, problem.InvalidField("cursor", "sort", "belongs to another sort (%s, now %s); start again without it", c.Sort, o)
+		return nil, problem.InvalidField(at, "sort", "belongs to another sort (%s, now %s); start again without it", c.Sort, o)
 	}
 	if c.value, err = o.kind.parse(c.Value); err != nil {
 		return nil, bad
@@ -329,25 +385,61 @@ func (o order) next(value any, id string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(raw), nil
 }
 
-// Where adds the filters and the search, without order and page, as for a count or an export.
-func (q Query) Where(s *bun.SelectQuery) *bun.SelectQuery {
-	for _, f := range q.filters {
-		if f.op == "=" {
-			s = s.Where("?TableAlias.? IN (?)", bun.Ident(f.column), bun.List(f.values))
-			continue
-		}
-		s = s.Where("?TableAlias.? ? ?", bun.Ident(f.column), bun.Safe(f.op), f.values[0])
+// Allowed refuses (403) what asks about fields that are hidden from whoever has the scope.
+func (q Query) Allowed(scope auth.Scope) error {
+	if !scope.Mask().Numbers || len(q.masked) == 0 {
+		return nil
 	}
-	if q.search == "" {
-		return s
+	const why = "telephone numbers are hidden from you, and so you cannot filter, sort or search by them"
+	errs := make([]problem.FieldError, 0, len(q.masked))
+	for _, at := range q.masked {
+		errs = append(errs, problem.Field(at, "masked", why))
 	}
-	like := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(q.search)) + "%"
-	return s.WhereGroup(" AND ", func(s *bun.SelectQuery) *bun.SelectQuery {
-		for _, c := range q.columns {
-			s = s.WhereOr(`lower(?TableAlias.?) LIKE ? ESCAPE '\'`, bun.Ident(c), like)
+	return problem.New(problem.CodeForbidden, strings.Join(q.masked, ", ")+": "+why, errs...)
+}
+
+// Where gives the filters and the search, without order and page, as for a count or an export by whoever has the scope.
+// The scope itself is not part of it. A query that is not Allowed fails.
+func (q Query) Where(scope auth.Scope) func(*bun.SelectQuery) *bun.SelectQuery {
+	return func(s *bun.SelectQuery) *bun.SelectQuery {
+		if err := q.Allowed(scope); err != nil {
+			return s.Err(err)
 		}
-		return s
-	})
+		for _, f := range q.filters {
+			s = f.where(s)
+		}
+		if q.search == "" {
+			return s
+		}
+		columns := q.columns
+		if scope.Mask().Numbers {
+			columns = q.open
+		}
+		like := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(q.search)) + "%"
+		return s.WhereGroup(" AND ", func(s *bun.SelectQuery) *bun.SelectQuery {
+			for _, c := range columns {
+				s = s.WhereOr(`lower(?TableAlias.?) LIKE ? ESCAPE '\'`, bun.Ident(c), like)
+			}
+			return s
+		})
+	}
+}
+
+func (f filter) where(s *bun.SelectQuery) *bun.SelectQuery {
+	switch {
+	case f.join != "":
+		return s.WhereGroup(" AND ", func(s *bun.SelectQuery) *bun.SelectQuery {
+			for _, part := range f.parts {
+				s = s.WhereGroup(" "+f.join+" ", part.where)
+			}
+			return s
+		})
+	case f.op == "=" && len(f.values) == 0:
+		return s.Where("?TableAlias.? IS NULL", bun.Ident(f.column))
+	case f.op == "=":
+		return s.Where("?TableAlias.? IN (?)", bun.Ident(f.column), bun.List(f.values))
+	}
+	return s.Where("?TableAlias.? ? ?", bun.Ident(f.column), bun.Safe(f.op), f.values[0])
 }
 
 // page adds order, cursor and limit; one row more than asked for tells whether there is a next page.
@@ -371,7 +463,10 @@ type Page[T any] struct {
 
 // Run reads the page of T that q asks for within scope. The modifications narrow it further, with Where.
 func Run[T any, P db.Entity[T]](ctx context.Context, conn db.Conn, scope auth.Scope, q Query, mods ...func(*bun.SelectQuery) *bun.SelectQuery) (Page[T], error) {
-	where := append(slices.Clone(mods), q.Where)
+	if err := q.Allowed(scope); err != nil {
+		return Page[T]{}, err
+	}
+	where := append(slices.Clone(mods), q.Where(scope))
 	rows, err := db.List[T, P](ctx, conn, scope, append(slices.Clone(where), q.page)...)
 	if err != nil {
 		return Page[T]{}, err

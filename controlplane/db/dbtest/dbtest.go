@@ -48,45 +48,115 @@ func Open(t *testing.T, location string) *db.DB {
 	return d
 }
 
-// SQLiteURL is the URL of a fresh SQLite database.
+// SQLiteURL is the URL of a fresh SQLite database with every migration applied.
 func SQLiteURL(t *testing.T) string {
 	t.Helper()
-	return "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+	return SQLite(t)
 }
 
-// PostgresURL is the URL of a fresh, empty PostgreSQL database, dropped when the test ends.
+// SQLite is SQLiteURL for a benchmark too.
+func SQLite(t testing.TB) string {
+	t.Helper()
+	file, err := migrated()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "test.db")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "sqlite:" + path
+}
+
+// migrated is a fresh SQLite database as a file. Why a copy for each test: the migrations take longer than most tests.
+var migrated = sync.OnceValues(func() ([]byte, error) {
+	folder, err := os.MkdirTemp("", "sqlite")
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(folder, "template.db")
+	err = migrate("sqlite:" + path)
+	file, readErr := os.ReadFile(path)
+	return file, errors.Join(err, readErr, os.RemoveAll(folder))
+})
+
+// migrate brings a database up to date.
+func migrate(location string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	d, err := db.Open(ctx, location)
+	if err != nil {
+		return err
+	}
+	return d.Close()
+}
+
+// PostgresURL is the URL of a fresh PostgreSQL database with every migration applied, dropped when the test ends.
 func PostgresURL(t *testing.T) string {
+	t.Helper()
+	return Postgres(t)
+}
+
+// Postgres is PostgresURL for a benchmark too.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	if err := template(); err != nil {
+		t.Fatal(err)
+	}
+	return create(t, " TEMPLATE "+templateName)
+}
+
+// EmptyPostgresURL is the URL of a fresh, empty PostgreSQL database, dropped when the test ends.
+func EmptyPostgresURL(t *testing.T) string {
+	t.Helper()
+	return create(t, "")
+}
+
+const templateName = "migrated"
+
+// template makes the database that others are copied from.
+var template = sync.OnceValue(func() error {
+	running, err := server()
+	if err != nil {
+		return err
+	}
+	if err := administer(running.folder, "CREATE DATABASE "+templateName); err != nil {
+		return err
+	}
+	return migrate(address(running.folder, templateName))
+})
+
+func create(t testing.TB, options string) string {
 	t.Helper()
 	running, err := server()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := running.folder
 	name := strings.ToLower(db.NewID("test"))
-	admin(t, folder, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
-	t.Cleanup(func() { admin(t, folder, "DROP DATABASE "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)") })
-	return address(folder, name)
+	admin := func(statement string) {
+		if err := administer(running.folder, statement); err != nil {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+	admin("CREATE DATABASE " + pgx.Identifier{name}.Sanitize() + options)
+	t.Cleanup(func() { admin("DROP DATABASE " + pgx.Identifier{name}.Sanitize() + " WITH (FORCE)") })
+	return address(running.folder, name)
 }
 
 func address(folder, name string) string {
 	return "postgres://postgres@/" + name + "?host=" + url.QueryEscape(folder)
 }
 
-func admin(t *testing.T, folder, statement string) {
-	t.Helper()
-	// Clean-ups run after the test's own context ended.
+// administer runs one statement in the database postgres. Clean-ups run after the test's own context ended.
+func administer(folder, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	c, err := pgx.Connect(ctx, address(folder, "postgres"))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if _, err := c.Exec(ctx, statement); err != nil {
-		t.Errorf("%s: %v", statement, err)
-	}
-	if err := c.Close(ctx); err != nil {
-		t.Error(err)
-	}
+	_, err = c.Exec(ctx, statement)
+	return errors.Join(err, c.Close(ctx))
 }
 
 // server starts the PostgreSQL of this test binary.
