@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net/url"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -31,13 +30,28 @@ func (s *Service) now() time.Time {
 
 // Operations are the functions of the specification's operations.
 func (s *Service) Operations() map[string]rest.Operation {
-	return map[string]rest.Operation{
-		"listApplications":        rest.Op(s.list),
-		"createApplication":       rest.Op(s.create),
-		"getApplication":          rest.Op(s.get),
-		"updateApplication":       rest.Op(s.update),
-		"deleteApplication":       rest.Op(s.remove),
-		"rotateApplicationSecret": rest.Op(s.rotate),
+	all := rest.Operations(s.resource())
+	all["rotateApplicationSecret"] = rest.Op(s.rotate)
+	return all
+}
+
+// draft is what a caller writes of an application.
+type draft struct {
+	rest.Keys
+	Draft
+}
+
+func (s *Service) resource() rest.Resource[Application, draft] {
+	return rest.Resource[Application, draft]{
+		DB: s.DB, One: "Application", Many: "Applications", Prefix: "app", Table: table(), Uses: uses(),
+		Draft: func(a *Application) draft { return draft{Draft: a.Draft} },
+		Put: func(_ context.Context, _ *db.Tx, _ auth.Caller, a *Application, d draft) error {
+			a.Draft = d.Draft
+			if a.Secret == "" {
+				a.Secret = newSecret()
+			}
+			return a.Check()
+		},
 	}
 }
 
@@ -57,76 +71,18 @@ func uses() []db.Use {
 	}
 }
 
-type listIn struct {
-	Query url.Values `query:"*"`
-}
-
-func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[Application], error) {
-	q, err := table().Parse(in.Query)
-	if err != nil {
-		return list.Page[Application]{}, err
-	}
-	return list.Run[Application](ctx, s.DB, who.Scope, q)
-}
-
-// newApplication is the body of a create.
-type newApplication struct {
-	ExternalID *string        `json:"external_id,omitempty"`
-	Metadata   map[string]any `json:"metadata,omitempty"`
-	Draft
-}
-
-type createIn struct {
-	Body newApplication `body:"json"`
-}
-
-func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Application, error) {
-	a := &Application{Row: db.Row{ExternalID: in.Body.ExternalID, Metadata: in.Body.Metadata}, Draft: in.Body.Draft}
-	return a, s.Insert(ctx, who.Scope, a)
-}
-
 // Insert checks and stores a new application, whose id and secret it makes.
 func (s *Service) Insert(ctx context.Context, scope auth.Scope, a *Application) error {
-	if err := a.Check(); err != nil {
+	made, err := rest.Insert(ctx, s.DB, s.resource(), auth.Caller{AccountID: scope.AccountID(), Scope: scope},
+		draft{Keys: rest.Keys{ExternalID: a.ExternalID, Metadata: a.Metadata}, Draft: a.Draft})
+	if err != nil {
 		return err
 	}
-	a.ID, a.Secret = db.NewID("app"), newSecret()
-	return db.Insert(ctx, s.DB, scope, a)
+	*a = *made
+	return nil
 }
 
-type byID struct {
-	ID string `path:"application_id"`
-}
-
-func (s *Service) get(ctx context.Context, who auth.Caller, in byID) (*Application, error) {
-	return db.Get[Application](ctx, s.DB, who.Scope, in.ID)
-}
-
-type updateIn struct {
-	byID
-	IfMatch string     `header:"If-Match"`
-	Patch   rest.Patch `body:"json"`
-}
-
-func (s *Service) update(ctx context.Context, who auth.Caller, in updateIn) (*Application, error) {
-	return db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(a *Application) error {
-		if err := in.Patch.Apply(a); err != nil {
-			return err
-		}
-		return a.Check()
-	})
-}
-
-type changeIn struct {
-	byID
-	IfMatch string `header:"If-Match"`
-}
-
-func (s *Service) remove(ctx context.Context, who auth.Caller, in changeIn) (rest.None, error) {
-	return rest.None{}, db.Delete[Application](ctx, s.DB, who.Scope, in.ID, in.IfMatch, uses()...)
-}
-
-func (s *Service) rotate(ctx context.Context, who auth.Caller, in changeIn) (*Application, error) {
+func (s *Service) rotate(ctx context.Context, who auth.Caller, in rest.ChangeIn) (*Application, error) {
 	until := s.now().Add(rotation)
 	return db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(a *Application) error {
 		a.OldSecret, a.OldSecretUntil, a.Secret = a.Secret, &until, newSecret()

@@ -25,7 +25,7 @@ var specification = sync.OnceValues(openapi.Load)
 // owned are the numbers that an account has, to the normal form.
 type owned map[string]string
 
-func (o owned) Owned(_ context.Context, id webhooks.AccountID, text string) (string, bool, error) {
+func (o owned) Owns(_ context.Context, _ db.Conn, id webhooks.AccountID, text string) (string, bool, error) {
 	normal, found := o[string(id)+" "+text]
 	return normal, found, nil
 }

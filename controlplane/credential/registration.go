@@ -12,6 +12,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/list"
+	"github.com/hookswitch/hookswitch/controlplane/rest"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
@@ -195,7 +196,7 @@ func registrationTable() list.Table {
 	}}
 }
 
-func (s *Service) listRegistrations(ctx context.Context, who auth.Caller, in listIn) (list.Page[Registration], error) {
+func (s *Service) listRegistrations(ctx context.Context, who auth.Caller, in rest.ListIn) (list.Page[Registration], error) {
 	q, err := registrationTable().Parse(in.Query)
 	if err != nil {
 		return list.Page[Registration]{}, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net/url"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -27,17 +26,17 @@ type Service struct {
 
 // Numbers tells which numbers are an account's: nobody shows a number that is not theirs.
 type Numbers interface {
-	// Owned reads a number as the account writes it and gives it in E.164, or the short code; found is false when it
-	// is none of the account's.
-	Owned(ctx context.Context, id webhooks.AccountID, number string) (normal string, found bool, err error)
+	// Owns reads a number as the account writes it and gives it in E.164, or the short code; found is false when it
+	// is none of the account's. conn is the transaction that asks, if any.
+	Owns(ctx context.Context, conn db.Conn, id webhooks.AccountID, number string) (normal string, found bool, err error)
 }
 
 // checkCallerID puts the caller ID into its normal form.
-func (s *Service) checkCallerID(ctx context.Context, scope auth.Scope, d *Draft) error {
+func (s *Service) checkCallerID(ctx context.Context, tx *db.Tx, account string, d *Draft) error {
 	if d.CallerID == "" {
 		return nil
 	}
-	normal, found, err := s.Numbers.Owned(ctx, webhooks.AccountID(scope.AccountID()), d.CallerID)
+	normal, found, err := s.Numbers.Owns(ctx, tx, webhooks.AccountID(account), d.CallerID)
 	if err != nil {
 		return err
 	}
@@ -57,13 +56,28 @@ func (s *Service) now() time.Time {
 
 // Operations are the functions of the specification's operations.
 func (s *Service) Operations() map[string]rest.Operation {
-	return map[string]rest.Operation{
-		"listCredentials":   rest.Op(s.list),
-		"createCredential":  rest.Op(s.create),
-		"getCredential":     rest.Op(s.get),
-		"updateCredential":  rest.Op(s.update),
-		"deleteCredential":  rest.Op(s.remove),
-		"listRegistrations": rest.Op(s.listRegistrations),
+	all := rest.Operations(s.resource())
+	all["listRegistrations"] = rest.Op(s.listRegistrations)
+	return all
+}
+
+// draft is what a caller writes of an extension. The digits are written once; the password stays unless one is given.
+type draft struct {
+	rest.Keys
+	Extension string `json:"extension"`
+	Password  string `json:"password,omitempty"`
+	Draft
+}
+
+func (s *Service) resource() rest.Resource[Credential, draft] {
+	return rest.Resource[Credential, draft]{
+		DB: s.DB, One: "Credential", Many: "Credentials", Prefix: "cred", Table: table(), Uses: uses(),
+		Draft: func(c *Credential) draft { return draft{Extension: c.Extension, Draft: c.Draft} },
+		Put:   s.put,
+		// Registrations go with it (ON DELETE CASCADE).
+		Removed: func(ctx context.Context, tx *db.Tx, _ auth.Caller, c *Credential) error {
+			return FreeCode(ctx, tx, c.ID)
+		},
 	}
 }
 
@@ -74,124 +88,62 @@ func table() list.Table {
 	}
 }
 
-func uses() []db.Use { return []db.Use{{Table: "numbers", Column: "credential_id", Name: "number"}} }
-
-type listIn struct {
-	Query url.Values `query:"*"`
-}
-
-func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[Credential], error) {
-	q, err := table().Parse(in.Query)
-	if err != nil {
-		return list.Page[Credential]{}, err
+func uses() []db.Use {
+	return []db.Use{
+		{Table: "numbers", Column: "credential_id", Name: "number"},
+		{Table: "agents", Column: "credential_id", Name: "agent"},
 	}
-	return list.Run[Credential](ctx, s.DB, who.Scope, q)
-}
-
-// newCredential is the body of a create.
-type newCredential struct {
-	ExternalID *string        `json:"external_id,omitempty"`
-	Metadata   map[string]any `json:"metadata,omitempty"`
-	Extension  string         `json:"extension"`
-	Password   string         `json:"password"`
-	Draft
-}
-
-type createIn struct {
-	Body newCredential `body:"json"`
-}
-
-func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Credential, error) {
-	c := &Credential{
-		Row:       db.Row{ExternalID: in.Body.ExternalID, Metadata: in.Body.Metadata},
-		Extension: in.Body.Extension, Draft: in.Body.Draft,
-	}
-	return c, s.Insert(ctx, who.Scope, c, in.Body.Password)
 }
 
 // minPassword is the least length of a password: digests are guessed offline by whoever hears one.
 const minPassword = 8
 
-// Insert checks and stores a new extension; ID, Domain and the digests are made here.
-func (s *Service) Insert(ctx context.Context, scope auth.Scope, c *Credential, password string) error {
+// put makes the digests of a password that is given, and takes the digits of a new extension.
+func (s *Service) put(ctx context.Context, tx *db.Tx, who auth.Caller, c *Credential, d draft) error {
+	fresh := c.Etag == ""
 	switch {
-	case !IsExtension(c.Extension):
-		return problem.InvalidField("/extension", "pattern", "must be 2 to 8 digits, is %q", c.Extension)
-	case len(password) < minPassword:
+	case !fresh && d.Extension != c.Extension:
+		return problem.RefusedField("/extension", "fixed", "cannot be changed: an extension is removed, and another added")
+	case !IsExtension(d.Extension):
+		return problem.InvalidField("/extension", "pattern", "must be 2 to 8 digits, is %q", d.Extension)
+	case len(d.Password) < minPassword && (fresh || d.Password != ""):
 		return problem.InvalidField("/password", "minLength", "must have at least %d characters", minPassword)
 	}
-	if err := s.checkCallerID(ctx, scope, &c.Draft); err != nil {
+	if err := s.checkCallerID(ctx, tx, c.AccountID, &d.Draft); err != nil {
 		return err
 	}
-	c.ID = db.NewID("cred")
-	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var err error
-		if c.Domain, err = account.RealmOf(ctx, tx, webhooks.AccountID(scope.AccountID())); errors.Is(err, sql.ErrNoRows) {
-			return problem.Refused("this account has no SIP domain, which extensions need; ask the operator to give it one")
-		} else if err != nil {
+	c.Extension, c.Draft = d.Extension, d.Draft
+	if fresh {
+		if err := start(ctx, tx, who.Scope, c); err != nil {
 			return err
 		}
-		c.digest(password)
-		if err := TakeCode(ctx, tx, scope, c.Extension, c.ID, "/extension"); err != nil {
-			return err
-		}
-		return db.Insert(ctx, tx, scope, c)
-	})
+	}
+	if d.Password != "" {
+		c.digest(d.Password)
+	}
+	return nil
 }
 
-type byID struct {
-	ID string `path:"credential_id"`
+// start gives a new extension its realm, and takes its digits.
+func start(ctx context.Context, tx *db.Tx, scope auth.Scope, c *Credential) error {
+	var err error
+	if c.Domain, err = account.RealmOf(ctx, tx, webhooks.AccountID(c.AccountID)); errors.Is(err, sql.ErrNoRows) {
+		return problem.Refused("this account has no SIP domain, which extensions need; ask the operator to give it one")
+	} else if err != nil {
+		return err
+	}
+	return TakeCode(ctx, tx, scope, c.Extension, c.ID, "/extension")
 }
 
-func (s *Service) get(ctx context.Context, who auth.Caller, in byID) (*Credential, error) {
-	return db.Get[Credential](ctx, s.DB, who.Scope, in.ID)
-}
-
-type updateIn struct {
-	byID
-	IfMatch string     `header:"If-Match"`
-	Patch   rest.Patch `body:"json"`
-}
-
-// changed is what a merge patch of an extension is applied to: its fields, and a password that is there only when the
-// patch gives one.
-type changed struct {
-	ExternalID *string        `json:"external_id,omitempty"`
-	Metadata   map[string]any `json:"metadata,omitempty"`
-	Password   string         `json:"password,omitempty"`
-	Draft
-}
-
-func (s *Service) update(ctx context.Context, who auth.Caller, in updateIn) (*Credential, error) {
-	return db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(c *Credential) error {
-		wanted := changed{ExternalID: c.ExternalID, Metadata: c.Metadata, Draft: c.Draft}
-		if err := in.Patch.Apply(&wanted); err != nil {
-			return err
-		}
-		if err := s.checkCallerID(ctx, who.Scope, &wanted.Draft); err != nil {
-			return err
-		}
-		c.ExternalID, c.Metadata, c.Draft = wanted.ExternalID, wanted.Metadata, wanted.Draft
-		if wanted.Password != "" {
-			c.digest(wanted.Password)
-		}
-		return nil
-	})
-}
-
-type removeIn struct {
-	byID
-	IfMatch string `header:"If-Match"`
-}
-
-func (s *Service) remove(ctx context.Context, who auth.Caller, in removeIn) (rest.None, error) {
-	return rest.None{}, s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		// Registrations go with it (ON DELETE CASCADE).
-		if err := db.Delete[Credential](ctx, tx, who.Scope, in.ID, in.IfMatch, uses()...); err != nil {
-			return err
-		}
-		return FreeCode(ctx, tx, in.ID)
-	})
+// Insert checks and stores a new extension; ID, Domain and the digests are made here.
+func (s *Service) Insert(ctx context.Context, scope auth.Scope, c *Credential, password string) error {
+	made, err := rest.Insert(ctx, s.DB, s.resource(), auth.Caller{AccountID: scope.AccountID(), Scope: scope},
+		draft{Keys: rest.Keys{ExternalID: c.ExternalID, Metadata: c.Metadata}, Extension: c.Extension, Password: password, Draft: c.Draft})
+	if err != nil {
+		return err
+	}
+	*c = *made
+	return nil
 }
 
 // SetPassword gives an extension another password.

@@ -1,6 +1,7 @@
 package number_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,16 +84,73 @@ func TestEveryOperation(t *testing.T) {
 				},
 				Request: func(_ *testing.T, _ *resttest.Server, operation string, _ map[string]string) *resttest.Request {
 					switch operation {
-					case "createNumber":
+					case "createNumber", "upsertNumber":
 						return &resttest.Request{Body: map[string]any{"number": "023-6892 5278", "application_id": last.app}}
 					case "updateNumber":
 						return &resttest.Request{Body: map[string]any{"credential_id": last.extension}}
 					}
 					return nil
 				},
+				More: func(t *testing.T, _ *resttest.Server) {
+					for _, n := range []string{"1002", "1003"} {
+						last.create(t, resttest.Token, `{"number":"`+n+`"}`)
+					}
+				},
 			})
 		})
 	}
+}
+
+func TestAnUpsertBindsANumberAnewAndLeavesItTheSame(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d)
+		put := func(body string, status int) number.Number {
+			var n number.Number
+			w := f.Do(t, resttest.Token, http.MethodPut, "/v1/numbers/by/external_id/crm-7", body)
+			if resttest.Want(t, w, status, nil); status < http.StatusBadRequest {
+				resttest.Want(t, w, status, &n)
+			}
+			return n
+		}
+		first := put(`{"number":"1000","application_id":"`+f.app+`"}`, http.StatusCreated)
+		second := put(`{"number":"1000","credential_id":"`+f.extension+`"}`, http.StatusOK)
+		if second.ID != first.ID || second.ApplicationID != "" || second.CredentialID != f.extension {
+			t.Errorf("from %+v to %+v", first, second)
+		}
+		put(`{"number":"1009"}`, http.StatusUnprocessableEntity)
+		put(`{"number":"1000","application_id":"`+f.other+`"}`, http.StatusUnprocessableEntity)
+		var expanded struct {
+			Credential struct{ Extension string }
+		}
+		path := "/v1/numbers/" + first.ID + "?expand=credential"
+		resttest.Want(t, f.Do(t, resttest.Token, http.MethodGet, path, nil), http.StatusBadRequest, nil) // extensions are not mounted
+		all := f.credentials.Operations()
+		maps.Copy(all, f.numbers.Operations())
+		spec, err := specification()
+		if err != nil {
+			t.Fatal(err)
+		}
+		resttest.Want(t, resttest.Mount(t, d, spec, all).Do(t, resttest.Token, http.MethodGet, path, nil), http.StatusOK, &expanded)
+		if expanded.Credential.Extension != "1001" {
+			t.Errorf("expanded to %+v", expanded)
+		}
+	})
+}
+
+func TestUpsertsOfOneShortCodeAtOnce(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d)
+		var wait sync.WaitGroup
+		for range 6 {
+			wait.Go(func() {
+				w := f.Do(t, resttest.Token, http.MethodPut, "/v1/numbers/by/external_id/x", `{"number":"1000"}`)
+				if w.Code != http.StatusCreated && w.Code != http.StatusOK {
+					t.Errorf("got %d: %s", w.Code, w.Body)
+				}
+			})
+		}
+		wait.Wait()
+	})
 }
 
 func TestNumbersAreReadAsPeopleWriteThem(t *testing.T) {

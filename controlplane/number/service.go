@@ -2,7 +2,6 @@ package number
 
 import (
 	"context"
-	"net/url"
 
 	"github.com/uptrace/bun"
 
@@ -23,113 +22,64 @@ type Service struct {
 }
 
 // Operations are the functions of the specification's operations.
-func (s *Service) Operations() map[string]rest.Operation {
-	return map[string]rest.Operation{
-		"listNumbers":  rest.Op(s.list),
-		"createNumber": rest.Op(s.create),
-		"getNumber":    rest.Op(s.get),
-		"updateNumber": rest.Op(s.update),
-		"deleteNumber": rest.Op(s.remove),
+func (s *Service) Operations() map[string]rest.Operation { return rest.Operations(s.resource()) }
+
+// draft is what a caller writes of a number. The number itself is written once.
+type draft struct {
+	rest.Keys
+	Number string `json:"number"`
+	Binding
+}
+
+func (s *Service) resource() rest.Resource[Number, draft] {
+	return rest.Resource[Number, draft]{
+		DB: s.DB, One: "Number", Many: "Numbers", Prefix: "num", Table: table(),
+		Draft: func(n *Number) draft { return draft{Number: n.Number, Binding: n.Binding} },
+		Put:   put, Removing: inUse,
+		Removed: func(ctx context.Context, tx *db.Tx, _ auth.Caller, n *Number) error {
+			return credential.FreeCode(ctx, tx, n.ID)
+		},
 	}
 }
 
 func table() list.Table {
 	return list.Table{
-		Fields: list.Common(map[string]list.Field{"number": {Sort: true}, "application_id": {}, "credential_id": {}}),
+		Fields: list.Common(map[string]list.Field{"number": {Sort: true, Mask: true}, "application_id": {}, "credential_id": {}}),
 		Search: []string{"number"},
 	}
 }
 
-type listIn struct {
-	Query url.Values `query:"*"`
-}
-
-func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[Number], error) {
-	q, err := table().Parse(in.Query)
-	if err != nil {
-		return list.Page[Number]{}, err
-	}
-	return list.Run[Number](ctx, s.DB, who.Scope, q)
-}
-
-// newNumber is the body of a create.
-type newNumber struct {
-	Number string `json:"number"`
-	changed
-}
-
-// changed is what a merge patch of a number is applied to: the number itself stays.
-type changed struct {
-	ExternalID *string        `json:"external_id,omitempty"`
-	Metadata   map[string]any `json:"metadata,omitempty"`
-	Binding
-}
-
-type createIn struct {
-	Body newNumber `body:"json"`
-}
-
-func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Number, error) {
-	n := &Number{
-		Row:    db.Row{ExternalID: in.Body.ExternalID, Metadata: in.Body.Metadata},
-		Number: in.Body.Number, Binding: in.Body.Binding,
-	}
-	return n, s.Insert(ctx, who.Scope, n)
-}
-
-// Insert checks and stores a new number, which it writes in its normal form; the id is made here.
-func (s *Service) Insert(ctx context.Context, scope auth.Scope, n *Number) error {
-	a, err := s.Accounts.Get(ctx, webhooks.AccountID(scope.AccountID()))
+// put reads a number in the account's country, and takes a new short code.
+func put(ctx context.Context, tx *db.Tx, who auth.Caller, n *Number, d draft) error {
+	a, err := db.Get[account.Account](ctx, tx, auth.Account(n.AccountID), n.AccountID)
 	if err != nil {
 		return err
 	}
-	normal, ok := Normal(n.Number, a.DefaultCountry)
+	normal, ok := Normal(d.Number, a.DefaultCountry)
 	if !ok {
 		return problem.InvalidField("/number", "number",
 			"must be E.164 with +, a number as it is dialled in %s with its area code, or a short code of 2 to 8 digits", a.DefaultCountry)
 	}
-	if err := n.Check(); err != nil {
+	if n.Etag != "" && n.Number != normal {
+		return problem.RefusedField("/number", "fixed", "cannot be changed: a number is removed, and another added")
+	}
+	fresh := n.Etag == "" && !IsE164(normal)
+	n.Number, n.Binding = normal, d.Binding
+	if err := n.Check(); err != nil || !fresh {
 		return err
 	}
-	n.Number, n.ID = normal, db.NewID("num")
-	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if !IsE164(n.Number) {
-			if err := credential.TakeCode(ctx, tx, scope, n.Number, n.ID, "/number"); err != nil {
-				return err
-			}
-		}
-		return db.Insert(ctx, tx, scope, n)
-	})
+	return credential.TakeCode(ctx, tx, who.Scope, n.Number, n.ID, "/number")
 }
 
-type byID struct {
-	ID string `path:"number_id"`
-}
-
-func (s *Service) get(ctx context.Context, who auth.Caller, in byID) (*Number, error) {
-	return db.Get[Number](ctx, s.DB, who.Scope, in.ID)
-}
-
-type updateIn struct {
-	byID
-	IfMatch string     `header:"If-Match"`
-	Patch   rest.Patch `body:"json"`
-}
-
-func (s *Service) update(ctx context.Context, who auth.Caller, in updateIn) (*Number, error) {
-	return db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(n *Number) error {
-		wanted := changed{ExternalID: n.ExternalID, Metadata: n.Metadata, Binding: n.Binding}
-		if err := in.Patch.Apply(&wanted); err != nil {
-			return err
-		}
-		n.ExternalID, n.Metadata, n.Binding = wanted.ExternalID, wanted.Metadata, wanted.Binding
-		return n.Check()
-	})
-}
-
-type removeIn struct {
-	byID
-	IfMatch string `header:"If-Match"`
+// Insert checks and stores a new number, which it writes in its normal form; the id is made here.
+func (s *Service) Insert(ctx context.Context, scope auth.Scope, n *Number) error {
+	made, err := rest.Insert(ctx, s.DB, s.resource(), auth.Caller{AccountID: scope.AccountID(), Scope: scope},
+		draft{Keys: rest.Keys{ExternalID: n.ExternalID, Metadata: n.Metadata}, Number: n.Number, Binding: n.Binding})
+	if err != nil {
+		return err
+	}
+	*n = *made
+	return nil
 }
 
 // used are the columns that show a number as the caller's.
@@ -140,24 +90,8 @@ func used() []db.Use {
 	}
 }
 
-func (s *Service) remove(ctx context.Context, who auth.Caller, in removeIn) (rest.None, error) {
-	return rest.None{}, s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := db.Get[Number](ctx, tx, who.Scope, in.ID)
-		if err != nil {
-			return err
-		}
-		if err := inUse(ctx, tx, n); err != nil {
-			return err
-		}
-		if err := db.Delete[Number](ctx, tx, who.Scope, in.ID, in.IfMatch); err != nil {
-			return err
-		}
-		return credential.FreeCode(ctx, tx, in.ID)
-	})
-}
-
 // inUse is a Conflict while an extension or a trunk shows the number as its own.
-func inUse(ctx context.Context, tx *db.Tx, n *Number) error {
+func inUse(ctx context.Context, tx *db.Tx, _ auth.Caller, n *Number) error {
 	for _, u := range used() {
 		var ids []string
 		err := tx.Read().NewSelect().Table(u.Table).Column("id").Where("? = ?", bun.Ident(u.Column), n.Number).
@@ -175,8 +109,12 @@ func inUse(ctx context.Context, tx *db.Tx, n *Number) error {
 
 // Dialed finds the number of an account that dialled digits name, in whatever form they are written.
 func (s *Service) Dialed(ctx context.Context, a *account.Account, digits string) (n *Number, found bool, err error) {
+	return dialed(ctx, s.DB, a, digits)
+}
+
+func dialed(ctx context.Context, conn db.Conn, a *account.Account, digits string) (n *Number, found bool, err error) {
 	candidates := Candidates(digits, a.DefaultCountry)
-	rows, err := db.List[Number](ctx, s.DB, auth.Account(a.ID), func(q *bun.SelectQuery) *bun.SelectQuery {
+	rows, err := db.List[Number](ctx, conn, auth.Account(a.ID), func(q *bun.SelectQuery) *bun.SelectQuery {
 		return q.Where("number IN (?)", bun.List(candidates))
 	})
 	if err != nil {
@@ -192,13 +130,18 @@ func (s *Service) Dialed(ctx context.Context, a *account.Account, digits string)
 	return nil, false, nil
 }
 
-// Owned is credential.Numbers.
+// Owned tells whether a number, however it is written, is an account's, and gives it in its normal form.
 func (s *Service) Owned(ctx context.Context, id webhooks.AccountID, text string) (normal string, found bool, err error) {
-	a, err := s.Accounts.Get(ctx, id)
+	return s.Owns(ctx, s.DB, id, text)
+}
+
+// Owns is credential.Numbers.
+func (s *Service) Owns(ctx context.Context, conn db.Conn, id webhooks.AccountID, text string) (normal string, found bool, err error) {
+	a, err := db.Get[account.Account](ctx, conn, auth.Account(string(id)), string(id))
 	if err != nil {
 		return "", false, err
 	}
-	n, found, err := s.Dialed(ctx, a, text)
+	n, found, err := dialed(ctx, conn, a, text)
 	if err != nil || !found {
 		return "", false, err
 	}

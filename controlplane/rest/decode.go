@@ -34,7 +34,7 @@ type field struct {
 
 // fields reads the tags of an In and compares them with the specification: every parameter and body it declares must
 // be read, and nothing else.
-func fields(in reflect.Type, parameters []*openapi3.Parameter, body *openapi3.RequestBodyRef) (found []field, stream string, err error) {
+func fields(in reflect.Type, path string, parameters []*openapi3.Parameter, body *openapi3.RequestBodyRef) (found []field, stream string, err error) {
 	if in.Kind() != reflect.Struct {
 		return nil, "", fmt.Errorf("in must be a struct, is %s", in)
 	}
@@ -44,6 +44,9 @@ func fields(in reflect.Type, parameters []*openapi3.Parameter, body *openapi3.Re
 			name, ok := f.Tag.Lookup(source)
 			if !ok {
 				continue
+			}
+			if source == "path" && name == "*" {
+				name = lastName(path)
 			}
 			found = append(found, field{index: f.Index, in: source, name: name})
 			read[source+" "+http.CanonicalHeaderKey(name)] = true
@@ -60,7 +63,7 @@ func fields(in reflect.Type, parameters []*openapi3.Parameter, body *openapi3.Re
 		key := p.In + " " + http.CanonicalHeaderKey(p.Name)
 		declared[key] = true
 		all := p.In == "query" && read["query *"]
-		if !read[key] && !all && p.Name != idempotencyHeader {
+		if !read[key] && !all && p.Name != idempotencyHeader && !isExpand(p) {
 			return nil, "", fmt.Errorf("the %s parameter %q is declared, but no field of %s reads it", p.In, p.Name, in)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -27,11 +26,36 @@ type idempotency struct {
 	ActorID     string      `bun:"actor_id,pk"`
 	Key         string      `bun:"key,pk"`
 	RequestHash string      `bun:"request_hash"`
-	Status      int         `bun:"status"` // 0 while the first request runs
+	Status      int         `bun:"status"` // of the answer; or running, or carriedOut
 	Headers     http.Header `bun:"headers,type:jsonb"`
 	Body        string      `bun:"body"`
 	LockedUntil time.Time   `bun:"locked_until"`
 	ExpiresAt   time.Time   `bun:"expires_at"`
+}
+
+// What Status is before there is an answer.
+const (
+	running    = 0
+	carriedOut = 1 // what the request changes is committed; Body is the id of the object it is about
+)
+
+// carriedOut writes, in the transaction of the change, that the request with this key has been carried out. So the key
+// of a process that dies before it has stored the answer cannot be taken for one of a request that did nothing. A
+// request that has lost its key, because its time was over, changes nothing.
+func (q *request) carriedOut(ctx context.Context, tx *db.Tx, objectID string) error {
+	if q.key == nil {
+		return nil
+	}
+	result, err := tx.Write().NewUpdate().Model(q.key).Set("status = ?", carriedOut).Set("body = ?", objectID).WherePK().
+		Where("locked_until = ?", q.key.LockedUntil).Exec(ctx)
+	if err != nil {
+		return db.Check(err)
+	}
+	n, err := result.RowsAffected()
+	if err == nil && n == 0 {
+		err = problem.Conflict("this request took so long that another with its Idempotency-Key was let in")
+	}
+	return err
 }
 
 // idempotent takes the key of a POST for this request, or answers with what the first request of that key was
@@ -59,10 +83,10 @@ func (q *request) idempotent(body []byte) (replayed bool, err error) {
 	// The row is ours when there was none, or only one that is over.
 	result, err := q.cfg.DB.Write().NewInsert().Model(mine).
 		On("CONFLICT (account_id, actor_id, key) DO UPDATE").
-		Set("request_hash = EXCLUDED.request_hash").Set("status = 0").Set("headers = EXCLUDED.headers").Set("body = ''").
+		Set("request_hash = EXCLUDED.request_hash").Set("status = ?", running).Set("headers = EXCLUDED.headers").Set("body = ''").
 		Set("locked_until = EXCLUDED.locked_until").Set("expires_at = EXCLUDED.expires_at").
 		Where("?TableAlias.expires_at <= ?", now).
-		WhereOr("?TableAlias.status = 0 AND ?TableAlias.locked_until <= ?", now).
+		WhereOr("?TableAlias.status = ? AND ?TableAlias.locked_until <= ?", running, now).
 		Exec(ctx)
 	if err != nil {
 		return false, db.Check(err)
@@ -80,7 +104,9 @@ func (q *request) idempotent(body []byte) (replayed bool, err error) {
 	switch {
 	case first.RequestHash != mine.RequestHash:
 		return false, problem.Refused("this Idempotency-Key was used for another request; use a new key for a new request")
-	case first.Status == 0:
+	case first.Status == carriedOut && first.LockedUntil.Before(now):
+		return false, problem.Conflict("the first request with this Idempotency-Key was carried out, but its answer was lost; read " + first.Body + " instead of repeating it")
+	case first.Status == running || first.Status == carriedOut:
 		return false, problem.Conflict("the first request with this Idempotency-Key is still running; repeat it shortly")
 	}
 	first.Headers.Set("Idempotency-Replayed", "true")
@@ -126,7 +152,7 @@ func (q *request) forget() {
 	ctx, cancel := q.afterwards()
 	defer cancel()
 	_, err := q.cfg.DB.Write().NewDelete().Model(q.key).WherePK().
-		Where("status = 0").Where("locked_until = ?", q.key.LockedUntil).Exec(ctx)
+		Where("status = ?", running).Where("locked_until = ?", q.key.LockedUntil).Exec(ctx)
 	if err != nil {
 		q.cfg.Log.Error("rest.idempotency_lost", "request_id", q.id, "error", err.Error())
 	}
@@ -136,50 +162,5 @@ func (q *request) forget() {
 // Purge removes the idempotency keys that are over; call it every hour or so.
 func Purge(ctx context.Context, d *db.DB) error {
 	_, err := d.Write().NewDelete().Model((*idempotency)(nil)).Where("expires_at <= ?", db.Now()).Exec(ctx)
-	return db.Check(err)
-}
-
-// AuditEntry is one change, or one read that is kept: who did what to which object. Before and After are the object
-// as JSON, without secrets; either may be absent.
-type AuditEntry struct {
-	bun.BaseModel `bun:"table:audit_entries"`
-
-	ID        string          `bun:"id,pk"`
-	AccountID string          `bun:"account_id"`
-	CreatedAt time.Time       `bun:"created_at"`
-	ActorID   string          `bun:"actor_id"`
-	Operation string          `bun:"operation"`
-	ObjectID  string          `bun:"object_id"`
-	Status    int             `bun:"status"`
-	Address   string          `bun:"address"`
-	RequestID string          `bun:"request_id"`
-	Before    json.RawMessage `bun:"before,type:jsonb,nullzero"`
-	After     json.RawMessage `bun:"after,type:jsonb,nullzero"`
-}
-
-func (q *request) audit(status int, objectID string, journal db.Journal, after []byte) error {
-	entry := &AuditEntry{
-		ID: db.NewID("aud"), AccountID: q.who.AccountID, CreatedAt: db.Now(), ActorID: q.who.ActorID(), Operation: q.endpoint.id,
-		ObjectID: objectID, Status: status, Address: q.who.Address.String(), RequestID: q.id,
-	}
-	schema := q.objectSchema(status)
-	for _, change := range journal.Changes {
-		// Without a schema nobody knows what is secret.
-		if change.ID != objectID || schema == nil {
-			continue
-		}
-		before, err := rewrite(change.Object, schema, redact)
-		if err != nil {
-			return err
-		}
-		entry.Before = before
-		break
-	}
-	if q.method != http.MethodGet && len(after) > 0 && (after[0] == '{' || after[0] == '[') {
-		entry.After = after
-	}
-	ctx, cancel := q.afterwards()
-	defer cancel()
-	_, err := q.cfg.DB.Write().NewInsert().Model(entry).Exec(ctx)
 	return db.Check(err)
 }

@@ -19,8 +19,7 @@ type Operation struct {
 
 // Op makes an operation of a function. In is a struct whose fields say by tag where they come from:
 //
-//	ID      string            `path:"application_id"`
-//	Expand  []string          `query:"expand"`
+//	ID      string            `path:"application_id"`  "*" for the last one of the path
 //	Query   url.Values        `query:"*"`            every query parameter, for list.Table.Parse
 //	IfMatch string            `header:"If-Match"`
 //	Draft   Draft             `body:"json"`          also rest.Patch, for a merge patch

@@ -45,6 +45,9 @@ type Config struct {
 	// MaxBody is the most bytes of a JSON body, and MaxUpload of one that is streamed. Zero means 1 MiB and 100 MiB.
 	MaxBody   int64
 	MaxUpload int64
+	// Observe, when set, is told each request that was answered: its context, the operation's id, the status and how long
+	// it took. It must not block.
+	Observe func(ctx context.Context, operation string, status int, took time.Duration)
 }
 
 // Credential is what a request was sent with. One of Bearer and Session is set.
@@ -54,6 +57,8 @@ type Credential struct {
 	CSRF    string // of the header X-CSRF-Token
 	Method  string // a session may only read (GET, HEAD) without its CSRF token
 	From    netip.Addr
+	// Operation is the operationId of what is asked for: some credentials are for one thing alone.
+	Operation string
 }
 
 // SessionCookie holds a person's session. It is HttpOnly, and SameSite=Strict.
@@ -86,7 +91,7 @@ func Mount(cfg Config, spec *openapi.Spec, operations map[string]Operation) (htt
 		return nil, err
 	}
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
-	bound := map[string]bool{}
+	bound := map[string]*endpoint{}
 	var errs []error
 	// In order, so that /v1/calls/batch is matched before /v1/calls/{call_id}: "{" sorts after every letter.
 	for _, path := range slices.Sorted(maps.Keys(spec.View.Paths.Map())) {
@@ -96,6 +101,7 @@ func Mount(cfg Config, spec *openapi.Spec, operations map[string]Operation) (htt
 			// Authenticating is ours; the validator would read a whole upload into memory before it.
 			open := *operation
 			open.Security = openapi3.NewSecurityRequirements()
+			open.Parameters = slices.DeleteFunc(slices.Clone(operation.Parameters), func(p *openapi3.ParameterRef) bool { return isExpand(p.Value) })
 			e := &endpoint{cfg: cfg, id: operation.OperationID, method: method, path: path, spec: operation,
 				route: &routers.Route{Spec: spec.View, Path: path, PathItem: item, Method: method, Operation: &open}}
 			fn, ok := operations[e.id]
@@ -107,18 +113,22 @@ func Mount(cfg Config, spec *openapi.Spec, operations map[string]Operation) (htt
 				errs = append(errs, fmt.Errorf("rest: %s: %w", e.id, err))
 				continue
 			}
-			bound[e.id] = true
+			bound[e.id] = e
 			methods[method] = e
 		}
 		router.Path(path).Handler(methods)
 	}
 	for _, id := range slices.Sorted(maps.Keys(operations)) {
-		if !bound[id] && len(errs) == 0 {
+		if bound[id] == nil && len(errs) == 0 {
 			errs = append(errs, fmt.Errorf("rest: the function %q has no operation in the specification", id))
 		}
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
+	}
+	schemas := objectSchemas(bound)
+	for _, e := range bound {
+		e.schemas, e.expansions = schemas, expansions(e, bound)
 	}
 	router.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := headers(w)
@@ -172,6 +182,8 @@ type endpoint struct {
 	query      map[string]bool // the declared query parameters
 	fields     []field
 	status     int // of a plain answer
+	expansions map[string]expansion
+	schemas    map[reflect.Type]*openapi3.Schema // of what the operations answer with, for the audit
 }
 
 // bind prepares an endpoint for a function.
@@ -185,8 +197,10 @@ func (e *endpoint) bind(fn Operation) error {
 	default:
 		e.permission = permission
 	}
-	audit, _ := e.spec.Extensions["x-audit"].(bool)
-	e.audited = audit || (e.method != http.MethodGet && e.permission != "")
+	e.audited = e.method != http.MethodGet && e.permission != "" && !isSearch(e.method, e.path)
+	if audit, says := e.spec.Extensions["x-audit"].(bool); says {
+		e.audited = audit
+	}
 	e.query = map[string]bool{}
 	for _, p := range e.parameters() {
 		if p.In == openapi3.ParameterInQuery {
@@ -194,7 +208,7 @@ func (e *endpoint) bind(fn Operation) error {
 		}
 	}
 	var err error
-	if e.fields, e.stream, err = fields(fn.in, e.parameters(), e.spec.RequestBody); err != nil {
+	if e.fields, e.stream, err = fields(fn.in, e.path, e.parameters(), e.spec.RequestBody); err != nil {
 		return err
 	}
 	if e.status, err = e.success(); err != nil {
@@ -220,6 +234,11 @@ func (e *endpoint) parameters() []*openapi3.Parameter {
 		all = append(all, ref.Value)
 	}
 	return all
+}
+
+// isSearch reports whether an operation is a list whose parameters are a body: it reads.
+func isSearch(method, path string) bool {
+	return method == http.MethodPost && strings.HasSuffix(path, "/search")
 }
 
 // success is the status of a plain answer: the one below 400 that the spec has. An operation with several must

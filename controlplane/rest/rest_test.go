@@ -33,8 +33,15 @@ func TestTheSuitePassesOnAWholeNoun(t *testing.T) {
 	suite := resttest.Suite{
 		Objects: func(t *testing.T, s *resttest.Server) map[string]string {
 			var made thing
-			resttest.Want(t, s.Do(t, resttest.Token, http.MethodPost, "/v1/things", map[string]any{"name": "made"}), http.StatusCreated, &made)
+			body := map[string]any{"name": "made", "number": "+8613900139000", "box_id": makeBox(t, s.DB, "+8613700137000", "")}
+			resttest.Want(t, s.Do(t, resttest.Token, http.MethodPost, "/v1/things", body), http.StatusCreated, &made)
 			return map[string]string{"thing_id": made.ID}
+		},
+		More: func(t *testing.T, s *resttest.Server) {
+			for _, name := range []string{"more", "still more"} {
+				create(t, s, map[string]any{"name": name})
+				makeBox(t, s.DB, "1", "")
+			}
 		},
 		Request: func(_ *testing.T, _ *resttest.Server, operation string, _ map[string]string) *resttest.Request {
 			if operation == "replaceThingFile" {
@@ -49,6 +56,16 @@ func TestTheSuitePassesOnAWholeNoun(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		resttest.Run(t, mount(func(t *testing.T) *db.DB { return dbtest.Open(t, dbtest.PostgresURL(t)) }), suite)
 	})
+}
+
+// makeBox stores a box of Account and gives its id.
+func makeBox(t *testing.T, d *db.DB, number, owner string) string {
+	t.Helper()
+	b := &box{Row: db.Row{ID: db.NewID("box")}, Owned: db.Owned{OwnerID: owner}, Number: number}
+	if err := db.Insert(t.Context(), d, auth.Account(resttest.Account), b); err != nil {
+		t.Fatal(err)
+	}
+	return b.ID
 }
 
 // fault is a problem as a client sees it.
@@ -256,9 +273,7 @@ func TestAnUploadReachesItsFunctionWhileItIsSent(t *testing.T) {
 
 func TestTheRateOfAKey(t *testing.T) {
 	d := dbtest.Open(t, dbtest.SQLiteURL(t))
-	if _, err := d.Write().NewRaw(table).Exec(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	makeTables(t, d)
 	handler, err := rest.Mount(rest.Config{
 		DB: d, Bus: memoryBus(t), Log: discard(), RatePerSecond: 0.001, Burst: 2,
 		Authenticate: callers(map[string]auth.Caller{
@@ -402,12 +417,69 @@ func TestAnIdempotencyKeyEnds(t *testing.T) {
 		if service.created.Load() != 3 {
 			t.Errorf("ran %d times", service.created.Load())
 		}
+		// A process that died when the change was committed, but no answer was stored.
+		set("status = 1, body = 'thing_1', locked_until = ?")
+		if w := s.Do(t, resttest.Token, http.MethodPost, "/v1/things", `{"name":"C"}`, "Idempotency-Key", "k"); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "thing_1") {
+			t.Errorf("after the commit: %d %s", w.Code, w.Body)
+		}
+		if service.created.Load() != 3 {
+			t.Errorf("ran %d times", service.created.Load())
+		}
 		set("expires_at = ?")
 		if err := rest.Purge(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := d.Read().NewSelect().Table("idempotency_keys").Count(t.Context()); n != 0 || err != nil {
 			t.Errorf("%d left: %v", n, err)
+		}
+	})
+}
+
+// The key of a request says that it was carried out from the moment of the commit; one whose key another has, because it
+// took too long, changes nothing.
+func TestAnIdempotencyKeyIsUsedUpInTheTransactionOfTheChange(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		s, service := start(t, d)
+		post := func(path, body, key string) *httptest.ResponseRecorder {
+			return s.Do(t, resttest.Token, http.MethodPost, path, body, "Idempotency-Key", key)
+		}
+		status := func(key string) (status int) {
+			t.Helper()
+			if err := d.Read().NewRaw("SELECT status FROM idempotency_keys WHERE key = ?", key).Scan(t.Context(), &status); err != nil {
+				t.Fatal(err)
+			}
+			return status
+		}
+		w := post("/v1/things", `{"name":"A"}`, "first")
+		var made struct {
+			ID string `json:"id"`
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &made); err != nil || w.Code != http.StatusCreated {
+			t.Fatal(w.Code, w.Body, err)
+		}
+		service.copied = func() error {
+			if got := status("copy"); got != 1 {
+				t.Errorf("between commit and answer the key has %d", got)
+			}
+			return errors.New("gone")
+		}
+		for range 2 { // the second time it is refused
+			if w := post("/v1/things/"+made.ID+"/copies", "", "copy"); w.Code < 400 {
+				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+		}
+		if n, err := d.Read().NewSelect().Table("things").Count(t.Context()); n != 2 || err != nil {
+			t.Errorf("%d things, %v; want the first and one copy", n, err)
+		}
+		service.before = func(ctx context.Context) error {
+			_, err := d.Write().NewRaw("UPDATE idempotency_keys SET locked_until = ? WHERE key = 'late'", db.Now().Add(time.Hour)).Exec(ctx)
+			return err
+		}
+		if w := post("/v1/things", `{"name":"B"}`, "late"); w.Code != http.StatusConflict {
+			t.Errorf("without its key: got %d %s", w.Code, w.Body)
+		}
+		if n, err := d.Read().NewSelect().Table("things").Count(t.Context()); n != 2 || err != nil {
+			t.Errorf("%d things, %v after a request that had lost its key", n, err)
 		}
 	})
 }
@@ -471,9 +543,7 @@ func TestMaskedNumbers(t *testing.T) {
 
 func TestARequestThatTakesTooLongIsEnded(t *testing.T) {
 	d := dbtest.Open(t, dbtest.SQLiteURL(t))
-	if _, err := d.Write().NewRaw(table).Exec(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	makeTables(t, d)
 	service := &things{db: d, before: func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()

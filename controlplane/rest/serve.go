@@ -54,6 +54,9 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.cfg.Log.LogAttrs(context.WithoutCancel(ctx), q.level(), "rest.answered", slog.String("request_id", id), slog.String("operation", e.id),
 			slog.Int("status", q.status), slog.Float64("duration_ms", float64(time.Since(started).Microseconds())/1000),
 			slog.String("account_id", q.who.AccountID), slog.String("actor_id", q.who.ActorID()), slog.String("error", q.cause))
+		if e.cfg.Observe != nil {
+			e.cfg.Observe(ctx, e.id, q.status, time.Since(started))
+		}
 	}()
 	if err := q.run(); err != nil {
 		q.fail(err)
@@ -67,9 +70,11 @@ type request struct {
 	r      *http.Request
 	id     string
 	who    auth.Caller
-	key    *idempotency // held while the request runs
-	status int          // once answered
-	cause  string       // why it failed, for the log
+	path   map[string]string // its parameters
+	key    *idempotency      // held while the request runs
+	expand []expansion
+	status int    // once answered
+	cause  string // why it failed, for the log
 }
 
 func (q *request) level() slog.Level {
@@ -107,8 +112,8 @@ func (q *request) run() error {
 	if err := q.rate(); err != nil {
 		return err
 	}
-	path, err := pathParameters(q.r)
-	if err != nil {
+	var err error
+	if q.path, err = pathParameters(q.r); err != nil {
 		return err
 	}
 	body, err := q.body()
@@ -119,7 +124,10 @@ func (q *request) run() error {
 	if err != nil || replayed {
 		return err
 	}
-	if err := q.validate(q.r, path, body); err != nil {
+	if err := q.expansionsAsked(); err != nil {
+		return err
+	}
+	if err := q.validate(q.r, q.path, body); err != nil {
 		return err
 	}
 	// The validator has written defaults into the body.
@@ -128,16 +136,39 @@ func (q *request) run() error {
 			return err
 		}
 	}
-	in, err := q.decode(q.r, path, body)
+	if isUpsert(q.method, q.endpoint.path) {
+		if body, err = withExternalID(body, q.path[externalID]); err != nil {
+			return err
+		}
+	}
+	in, err := q.decode(q.r, q.path, body)
 	if err != nil {
 		return err
 	}
-	var journal db.Journal
-	out, err := q.fn.call(db.WithJournal(q.r.Context(), &journal), q.who, in)
-	if err != nil {
-		return err
+	return q.do(in)
+}
+
+// do calls the operation's function and answers. What the function changes is audited in the transaction that changes
+// it, anything else afterwards.
+func (q *request) do(in reflect.Value) error {
+	ctx := q.r.Context()
+	if account := q.who.Scope.AccountID(); account != "" {
+		ctx = db.AsAccount(ctx, account)
+		q.r = q.r.WithContext(ctx)
 	}
-	return q.answer(out, path, journal)
+	journal := db.NewJournal(q.seal)
+	if q.audited {
+		ctx = db.WithJournal(ctx, journal)
+	}
+	out, err := q.fn.call(ctx, q.who, in)
+	if err == nil {
+		err = q.answer(out, journal)
+	}
+	if err != nil && q.status == 0 && journal.Sealed() {
+		// The audit tells of a change that was made, though what should have followed it was not.
+		q.auditFailure(journal, err)
+	}
+	return err
 }
 
 func (q *request) authenticate() error {
@@ -146,11 +177,13 @@ func (q *request) authenticate() error {
 		q.who = auth.Caller{Address: from, RequestID: q.id}
 		return nil
 	}
-	c := Credential{CSRF: q.r.Header.Get("X-CSRF-Token"), Method: q.r.Method, From: from}
+	c := Credential{Operation: q.endpoint.id, CSRF: q.r.Header.Get("X-CSRF-Token"), Method: q.r.Method, From: from}
 	if scheme, token, _ := strings.Cut(q.r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
 		c.Bearer = strings.TrimSpace(token)
 	} else if cookie, err := q.r.Cookie(SessionCookie); err == nil && scheme == "" {
 		c.Session = cookie.Value
+	} else if token := q.r.URL.Query().Get(tokenParameter); q.query[tokenParameter] && scheme == "" && strings.HasPrefix(token, tokenPrefix) {
+		c.Bearer = token
 	}
 	if c.Bearer == "" && c.Session == "" {
 		return problem.Unauthenticated("send the header Authorization: Bearer sk_… with an API key of your account, or sign in")
@@ -163,6 +196,13 @@ func (q *request) authenticate() error {
 	q.who = who
 	return nil
 }
+
+// A browser's EventSource sends no header of ours: an operation that declares the query parameter "token" takes one
+// there. Only short-lived ones, which open that operation alone: a key has no place in a URL.
+const (
+	tokenParameter = "token"
+	tokenPrefix    = "tok_"
+)
 
 // address is the peer's address, without a zone.
 func address(remote string) netip.Addr {
@@ -266,9 +306,14 @@ type identified interface {
 	Identity() (id, etag string)
 }
 
-// answer masks, audits, keeps for a repetition, and writes.
-func (q *request) answer(out any, path map[string]string, journal db.Journal) error {
+// answer expands, masks, audits, keeps for a repetition, and writes.
+func (q *request) answer(out any, journal *db.Journal) error {
 	if stream, ok := out.(Stream); ok {
+		if q.audited && !journal.Sealed() {
+			if err := q.audit(http.StatusOK, q.pathID(), nil); err != nil {
+				return err
+			}
+		}
 		q.status = http.StatusOK
 		return stream(q.w, q.r)
 	}
@@ -285,7 +330,7 @@ func (q *request) answer(out any, path map[string]string, journal db.Journal) er
 			return fmt.Errorf("operation %s answered %d, which its specification does not have", q.endpoint.id, status)
 		}
 	}
-	objectID := lastParameter(q.path, path)
+	objectID := q.pathID()
 	if who, ok := body.(identified); ok {
 		id, etag := who.Identity()
 		objectID = id
@@ -293,7 +338,7 @@ func (q *request) answer(out any, path map[string]string, journal db.Journal) er
 			header.Set("ETag", strconv.Quote(etag))
 		}
 		if status == http.StatusCreated && header.Get("Location") == "" {
-			header.Set("Location", q.r.URL.EscapedPath()+"/"+url.PathEscape(id))
+			header.Set("Location", q.collection()+"/"+url.PathEscape(id))
 		}
 	}
 	var text, kept []byte
@@ -304,10 +349,9 @@ func (q *request) answer(out any, path map[string]string, journal db.Journal) er
 		}
 		header.Set("Content-Type", "application/json")
 	}
-	if q.audited {
-		if err := q.audit(status, objectID, journal, kept); err != nil {
-			// The change stands; the caller must hear so.
-			q.cfg.Log.Error("rest.audit_lost", "request_id", q.id, "operation", q.endpoint.id, "object_id", objectID, "error", err.Error())
+	if q.audited && !journal.Sealed() {
+		if err := q.audit(status, objectID, kept); err != nil {
+			return err
 		}
 	}
 	if err := q.keep(status, header, kept); err != nil {
@@ -315,6 +359,15 @@ func (q *request) answer(out any, path map[string]string, journal db.Journal) er
 	}
 	q.write(status, header, text)
 	return nil
+}
+
+// collection is the path that objects made by this request lie below.
+func (q *request) collection() string {
+	path := q.r.URL.EscapedPath()
+	if isUpsert(q.method, q.endpoint.path) {
+		return path[:strings.LastIndex(path, byExternalID)]
+	}
+	return path
 }
 
 func (q *request) write(status int, header http.Header, text []byte) {
@@ -330,14 +383,17 @@ func (q *request) write(status int, header http.Header, text []byte) {
 	}
 }
 
-// lastParameter is the id that a path ends on or is below: of /v1/calls/{call_id}/actions the call's.
-func lastParameter(template string, path map[string]string) string {
+// pathID is the id that the path ends on or is below: of /v1/calls/{call_id}/actions the call's.
+func (q *request) pathID() string { return q.path[lastName(q.endpoint.path)] }
+
+// lastName is the name of a path's last parameter.
+func lastName(template string) string {
 	at := strings.LastIndex(template, "{")
 	if at < 0 {
 		return ""
 	}
 	name, _, _ := strings.Cut(template[at+1:], "}")
-	return path[name]
+	return name
 }
 
 // encode gives the answer as the caller may see it, and as it may be kept: unmasked, but without secrets.
@@ -348,7 +404,9 @@ func (q *request) encode(status int, body any) (text, kept []byte, err error) {
 	if err := encoder.Encode(body); err != nil {
 		return nil, nil, fmt.Errorf("encode: %w", err)
 	}
-	text = buffer.Bytes()
+	if text, err = q.expanded(buffer.Bytes()); err != nil {
+		return nil, nil, err
+	}
 	schema := q.answerSchema(status)
 	hide := func(s *openapi3.Schema, value any) any {
 		if number, ok := value.(string); ok && s.Extensions["x-mask"] == "number" {
@@ -372,14 +430,6 @@ func (q *request) encode(status int, body any) (text, kept []byte, err error) {
 
 func (q *request) answerSchema(status int) *openapi3.Schema {
 	return jsonSchema(q.spec, status)
-}
-
-// objectSchema is the schema of the object that a path names: what reading it answers, else what this operation does.
-func (q *request) objectSchema(status int) *openapi3.Schema {
-	if read := q.route.PathItem.Get; read != nil {
-		return jsonSchema(read, http.StatusOK)
-	}
-	return q.answerSchema(status)
 }
 
 func jsonSchema(operation *openapi3.Operation, status int) *openapi3.Schema {

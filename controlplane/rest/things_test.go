@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/url"
+	"maps"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
@@ -36,8 +37,11 @@ paths:
         - $ref: '#/components/parameters/Limit'
         - $ref: '#/components/parameters/Cursor'
         - $ref: '#/components/parameters/Sort'
+        - $ref: '#/components/parameters/Search'
+        - $ref: '#/components/parameters/IDs'
         - $ref: '#/components/parameters/CreatedFrom'
-      responses:
+        - {name: number, in: query, description: Only those with this number., schema: {type: string}}
+      responses: &page
         '200':
           description: A page.
           content:
@@ -77,6 +81,63 @@ paths:
                 etag: '1'
                 name: A
                 size: 60
+  /v1/things/search:
+    post:
+      operationId: searchThings
+      summary: Search things
+      tags: [things]
+      x-permission: things.read
+      requestBody: {$ref: '#/components/requestBodies/Search'}
+      responses: *page
+  /v1/things/by/external_id/{external_id}:
+    put:
+      operationId: upsertThing
+      summary: Create or replace a thing
+      tags: [things]
+      x-permission: things.write
+      parameters:
+        - $ref: '#/components/parameters/ByExternalID'
+        - $ref: '#/components/parameters/IfMatch'
+      requestBody: *body
+      responses:
+        '200': *thing
+        '201': *thing
+  /v1/things/{thing_id}/copies:
+    parameters:
+      - {name: thing_id, in: path, required: true, description: Its id., schema: {type: string}}
+    post:
+      operationId: copyThing
+      summary: Copy a thing
+      tags: [things]
+      x-permission: things.write
+      parameters:
+        - $ref: '#/components/parameters/IdempotencyKey'
+      responses:
+        '200': *thing
+  /v1/boxes:
+    get:
+      operationId: listBoxes
+      summary: List boxes
+      tags: [things]
+      x-permission: boxes.read
+      parameters:
+        - $ref: '#/components/parameters/Limit'
+        - $ref: '#/components/parameters/Cursor'
+        - $ref: '#/components/parameters/Sort'
+        - $ref: '#/components/parameters/IDs'
+      responses:
+        '200':
+          description: A page.
+          content:
+            application/json:
+              schema:
+                type: object
+                required: [data]
+                properties:
+                  data: {type: array, items: {$ref: '#/components/schemas/Box'}}
+                  next_cursor: {type: string}
+                  total: {type: integer}
+              example: {data: []}
   /v1/things/{thing_id}:
     parameters:
       - {name: thing_id, in: path, required: true, description: Its id., schema: {type: string}}
@@ -104,6 +165,8 @@ paths:
               properties:
                 name: {type: string, minLength: 1}
                 number: {type: [string, 'null']}
+                box_id: {type: [string, 'null']}
+                external_id: {type: [string, 'null']}
                 metadata: {$ref: '#/components/schemas/Metadata'}
             example: {name: B}
       responses:
@@ -184,6 +247,22 @@ components:
         size: {type: integer, minimum: 1, default: 60}
         pin: {type: string, writeOnly: true}
         until: {type: string, format: date-time}
+        box_id: {type: [string, 'null'], x-expand: listBoxes}
+        owner_id: {type: string}
+        department_id: {type: string}
+    Box:
+      type: object
+      required: [id, metadata, created_at, updated_at, etag, number]
+      properties:
+        id: {type: string}
+        external_id: {type: string}
+        metadata: {$ref: '#/components/schemas/Metadata'}
+        created_at: {type: string, format: date-time}
+        updated_at: {type: string, format: date-time}
+        etag: {type: string}
+        number: {type: string, x-mask: number}
+        owner_id: {type: string}
+        department_id: {type: string}
     Thing:
       type: object
       required: [id, metadata, created_at, updated_at, etag, name, size]
@@ -196,10 +275,13 @@ components:
         token: {type: string, x-secret: true}
 `
 
-const table = `CREATE TABLE things (
+const table = `CREATE TABLE boxes (
+	id text PRIMARY KEY, account_id text NOT NULL REFERENCES accounts (id), external_id text, metadata jsonb NOT NULL,
+	created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL, etag text NOT NULL, owner_id text, department_id text, number text NOT NULL);
+CREATE TABLE things (
 	id text PRIMARY KEY, account_id text NOT NULL REFERENCES accounts (id), external_id text, metadata jsonb NOT NULL,
 	created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL, etag text NOT NULL,
-	name text NOT NULL, number text NOT NULL, size bigint NOT NULL, pin text NOT NULL, until timestamptz,
+	owner_id text, department_id text, name text NOT NULL, number text NOT NULL, size bigint NOT NULL, pin text NOT NULL, until timestamptz, box_id text,
 	UNIQUE (account_id, external_id), UNIQUE (account_id, name))`
 
 type Draft struct {
@@ -207,21 +289,31 @@ type Draft struct {
 	Number string     `bun:"number" json:"number,omitempty"`
 	Size   int64      `bun:"size" json:"size"`
 	Until  *time.Time `bun:"until" json:"until,omitempty"`
+	BoxID  string     `bun:"box_id,nullzero" json:"box_id,omitempty"`
+}
+
+type box struct {
+	bun.BaseModel `bun:"table:boxes" json:"-"`
+	db.Row
+	db.Owned
+	Number string `bun:"number" json:"number"`
 }
 
 type thing struct {
 	bun.BaseModel `bun:"table:things" json:"-"`
 	db.Row
+	db.Owned
 	Draft
 	PIN   string `bun:"pin" json:"-"`
 	Token string `bun:"-" json:"token,omitempty"`
 }
 
-type createBody struct {
+// body is what a caller writes of a thing.
+type body struct {
+	rest.Keys
+	db.Owned
 	Draft
-	ExternalID *string        `json:"external_id,omitempty"`
-	Metadata   map[string]any `json:"metadata"`
-	PIN        string         `json:"pin"`
+	PIN string `json:"pin,omitempty"`
 }
 
 type things struct {
@@ -231,13 +323,38 @@ type things struct {
 	before func(ctx context.Context) error
 	// storing, when set, runs at the beginning of every upload.
 	storing func()
+	// copied, when set, runs when a copy was stored and committed.
+	copied func() error
+	token  string // that a created thing shows
+}
+
+func thingTable() list.Table {
+	return list.Table{Fields: list.Common(map[string]list.Field{
+		"name": {Sort: true}, "number": {Mask: true, Sort: true}, "size": {Type: list.Int}, "box_id": {},
+	}), Search: []string{"number"}}
+}
+
+func (s *things) resource() rest.Resource[thing, body] {
+	return rest.Resource[thing, body]{
+		DB: s.db, One: "Thing", Many: "Things", Prefix: "thing", Table: thingTable(),
+		Draft: func(t *thing) body { return body{Owned: t.Owned, Draft: t.Draft, PIN: t.PIN} },
+		Put: func(_ context.Context, _ *db.Tx, _ auth.Caller, t *thing, b body) error {
+			if t.Etag == "" {
+				t.Token = s.token
+			}
+			t.Owned, t.Draft, t.PIN = b.Owned, b.Draft, b.PIN
+			return nil
+		},
+	}
 }
 
 func (s *things) operations() map[string]rest.Operation {
-	return map[string]rest.Operation{
-		"listThings": rest.Op(s.list), "createThing": rest.Op(s.create), "getThing": rest.Op(s.get), "updateThing": rest.Op(s.update),
-		"deleteThing": rest.Op(s.delete), "getThingFile": rest.Op(s.file), "replaceThingFile": rest.Op(s.store), "getPing": rest.Op(s.ping),
-	}
+	all := rest.Operations(s.resource())
+	maps.Copy(all, map[string]rest.Operation{
+		"createThing": rest.Op(s.create), "getThingFile": rest.Op(s.file), "replaceThingFile": rest.Op(s.store), "getPing": rest.Op(s.ping), "copyThing": rest.Op(s.copy),
+		"listBoxes": rest.List[box](s.db, list.Table{Fields: list.Common(nil)}),
+	})
+	return all
 }
 
 type one struct {
@@ -245,46 +362,29 @@ type one struct {
 	IfMatch string `header:"If-Match"`
 }
 
-func (s *things) list(ctx context.Context, who auth.Caller, in struct {
-	Query url.Values `query:"*"`
-}) (list.Page[thing], error) {
-	q, err := list.Table{Fields: list.Common(nil)}.Parse(in.Query)
-	if err != nil {
-		return list.Page[thing]{}, err
-	}
-	return list.Run[thing](ctx, s.db, who.Scope, q)
-}
-
 func (s *things) create(ctx context.Context, who auth.Caller, in struct {
-	Body createBody `body:"json"`
-}) (thing, error) {
+	Body body `body:"json"`
+}) (*thing, error) {
 	if s.before != nil {
 		if err := s.before(ctx); err != nil {
-			return thing{}, err
+			return nil, err
 		}
 	}
 	s.created.Add(1)
-	t := thing{Row: db.Row{ID: db.NewID("thing"), ExternalID: in.Body.ExternalID, Metadata: in.Body.Metadata}, Draft: in.Body.Draft, PIN: in.Body.PIN}
-	err := db.Insert(ctx, s.db, who.Scope, &t)
-	t.Token = "secret-token"
-	return t, err
+	return rest.Insert(ctx, s.db, s.resource(), who, in.Body)
 }
 
-func (s *things) get(ctx context.Context, who auth.Caller, in struct {
-	ID string `path:"thing_id"`
-}) (*thing, error) {
-	return db.Get[thing](ctx, s.db, who.Scope, in.ID)
-}
-
-func (s *things) update(ctx context.Context, who auth.Caller, in struct {
-	one
-	Patch rest.Patch `body:"json"`
-}) (*thing, error) {
-	return db.Change(ctx, s.db, who.Scope, in.ID, in.IfMatch, func(t *thing) error { return in.Patch.Apply(t) })
-}
-
-func (s *things) delete(ctx context.Context, who auth.Caller, in one) (rest.None, error) {
-	return rest.None{}, db.Delete[thing](ctx, s.db, who.Scope, in.ID, in.IfMatch)
+// copy stores a copy and then does something that no transaction can undo.
+func (s *things) copy(ctx context.Context, who auth.Caller, in rest.ByID) (*thing, error) {
+	t, err := db.Get[thing](ctx, s.db, who.Scope, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	t.ID, t.Name = db.NewID("thing"), t.Name+"'"
+	if err := db.Insert(ctx, s.db, who.Scope, t); err != nil || s.copied == nil {
+		return t, err
+	}
+	return t, s.copied()
 }
 
 func (s *things) file(ctx context.Context, who auth.Caller, in struct {
@@ -308,7 +408,7 @@ func (s *things) store(ctx context.Context, who auth.Caller, in struct {
 	one
 	Upload rest.Upload `body:"stream"`
 }) (size, error) {
-	if _, err := db.Get[thing](ctx, s.db, who.Scope, in.ID); err != nil {
+	if _, err := db.Change(ctx, s.db, who.Scope, in.ID, in.IfMatch, func(*thing) error { return nil }); err != nil {
 		return size{}, err
 	}
 	if s.storing != nil {
@@ -341,11 +441,18 @@ func specification(t *testing.T) *openapi.Spec {
 // start mounts the noun on a database whose tables it makes.
 func start(t *testing.T, d *db.DB) (*resttest.Server, *things) {
 	t.Helper()
-	if _, err := d.Write().NewRaw(table).Exec(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s := &things{db: d}
+	makeTables(t, d)
+	s := &things{db: d, token: "secret-token"}
 	return resttest.Mount(t, d, specification(t), s.operations()), s
+}
+
+func makeTables(t *testing.T, d *db.DB) {
+	t.Helper()
+	for _, statement := range strings.Split(table, ";") {
+		if _, err := d.Write().NewRaw(statement).Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 var errRefused = problem.Refused("not today")

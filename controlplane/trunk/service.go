@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"net/netip"
-	"net/url"
 
 	"github.com/uptrace/bun"
 
@@ -25,13 +24,20 @@ type Service struct {
 }
 
 // Operations are the functions of the specification's operations.
-func (s *Service) Operations() map[string]rest.Operation {
-	return map[string]rest.Operation{
-		"listTrunks":  rest.Op(s.list),
-		"createTrunk": rest.Op(s.create),
-		"getTrunk":    rest.Op(s.get),
-		"updateTrunk": rest.Op(s.update),
-		"deleteTrunk": rest.Op(s.remove),
+func (s *Service) Operations() map[string]rest.Operation { return rest.Operations(s.resource()) }
+
+// draft is what a caller writes of a trunk.
+type draft struct {
+	rest.Keys
+	Password string `json:"password,omitempty"`
+	Draft
+}
+
+func (s *Service) resource() rest.Resource[Trunk, draft] {
+	return rest.Resource[Trunk, draft]{
+		DB: s.DB, One: "Trunk", Many: "Trunks", Prefix: "trk", Table: table(),
+		Draft: func(t *Trunk) draft { return draft{Password: t.Password, Draft: t.Draft} },
+		Put:   s.put, Stored: claim, Exclusive: s.exclusive,
 	}
 }
 
@@ -39,119 +45,33 @@ func table() list.Table {
 	return list.Table{Fields: list.Common(map[string]list.Field{"name": {Sort: true}}), Search: []string{"name", "address"}}
 }
 
-type listIn struct {
-	Query url.Values `query:"*"`
-}
-
-func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[Trunk], error) {
-	q, err := table().Parse(in.Query)
-	if err != nil {
-		return list.Page[Trunk]{}, err
-	}
-	return list.Run[Trunk](ctx, s.DB, who.Scope, q)
-}
-
-// newTrunk is the body of a create, and what a merge patch is applied to.
-type newTrunk struct {
-	ExternalID *string        `json:"external_id,omitempty"`
-	Metadata   map[string]any `json:"metadata,omitempty"`
-	Password   string         `json:"password,omitempty"`
-	Draft
-}
-
-type createIn struct {
-	Body newTrunk `body:"json"`
-}
-
-func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Trunk, error) {
-	t := &Trunk{
-		Row:   db.Row{ID: db.NewID("trk"), ExternalID: in.Body.ExternalID, Metadata: in.Body.Metadata},
-		Draft: in.Body.Draft, Password: in.Body.Password,
-	}
-	if err := s.check(ctx, who.Scope, &t.Draft); err != nil {
-		return nil, err
-	}
-	return t, s.exclusive(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := db.Insert(ctx, tx, who.Scope, t); err != nil {
-			return err
-		}
-		return claim(ctx, tx, t)
-	})
-}
-
-type byID struct {
-	ID string `path:"trunk_id"`
-}
-
-func (s *Service) get(ctx context.Context, who auth.Caller, in byID) (*Trunk, error) {
-	return db.Get[Trunk](ctx, s.DB, who.Scope, in.ID)
-}
-
-type updateIn struct {
-	byID
-	IfMatch string     `header:"If-Match"`
-	Patch   rest.Patch `body:"json"`
-}
-
-func (s *Service) update(ctx context.Context, who auth.Caller, in updateIn) (*Trunk, error) {
-	var changed *Trunk
-	err := s.exclusive(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var err error
-		changed, err = db.Change(ctx, tx, who.Scope, in.ID, in.IfMatch, func(t *Trunk) error {
-			wanted := newTrunk{ExternalID: t.ExternalID, Metadata: t.Metadata, Password: t.Password, Draft: t.Draft}
-			if err := in.Patch.Apply(&wanted); err != nil {
-				return err
-			}
-			if err := s.check(ctx, who.Scope, &wanted.Draft); err != nil {
-				return err
-			}
-			t.ExternalID, t.Metadata, t.Password, t.Draft = wanted.ExternalID, wanted.Metadata, wanted.Password, wanted.Draft
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return claim(ctx, tx, changed)
-	})
-	return changed, err
-}
-
-type removeIn struct {
-	byID
-	IfMatch string `header:"If-Match"`
-}
-
-func (s *Service) remove(ctx context.Context, who auth.Caller, in removeIn) (rest.None, error) {
-	return rest.None{}, db.Delete[Trunk](ctx, s.DB, who.Scope, in.ID, in.IfMatch)
-}
-
-func (s *Service) check(ctx context.Context, scope auth.Scope, d *Draft) error {
+func (s *Service) put(ctx context.Context, tx *db.Tx, _ auth.Caller, t *Trunk, d draft) error {
 	if err := d.Check(); err != nil {
 		return err
 	}
-	if d.CallerID == "" {
-		return nil
+	if d.CallerID != "" {
+		number, found, err := s.Numbers.Owns(ctx, tx, webhooks.AccountID(t.AccountID), d.CallerID)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return problem.RefusedField("/caller_id", "not_owned", "is not one of this account's numbers; add it to /v1/numbers before")
+		}
+		d.CallerID = number
 	}
-	number, found, err := s.Numbers.Owned(ctx, webhooks.AccountID(scope.AccountID()), d.CallerID)
-	if err != nil {
-		return err
-	}
-	if !found {
-		return problem.RefusedField("/caller_id", "not_owned", "is not one of this account's numbers; add it to /v1/numbers before")
-	}
-	d.CallerID = number
+	t.Draft, t.Password = d.Draft, d.Password
 	return nil
 }
 
 // exclusive runs a change of networks while no other is made: that two overlap is no unique key's business.
-func (s *Service) exclusive(ctx context.Context, fn func(ctx context.Context, tx *db.Tx) error) error {
-	return s.DB.Lock(ctx, "trunk_networks", func(ctx context.Context) error { return s.DB.InTx(ctx, fn) })
+func (s *Service) exclusive(ctx context.Context, change func(ctx context.Context) error) error {
+	return s.DB.Lock(ctx, "trunk_networks", change)
 }
 
 // claim writes a trunk's networks, unless one overlaps a network of another account: whose call would it be?
-func claim(ctx context.Context, tx *db.Tx, t *Trunk) error {
+func claim(ctx context.Context, tx *db.Tx, _ auth.Caller, t *Trunk) error {
 	var others []network
-	err := tx.Write().NewSelect().Model(&others).Where("account_id <> ?", t.AccountID).Scan(ctx)
+	err := tx.Write().NewSelect().Model(&others).Where("account_id <> ?", t.AccountID).Scan(db.AsInstallation(ctx))
 	if err != nil {
 		return db.Check(err)
 	}

@@ -1,7 +1,10 @@
 // Package resttest checks of every operation, unasked, what the REST API promises of all: no key is 401, a missing
-// permission 403, another account's object 404, an unknown field or parameter 400, the answer is what the
-// specification says, a change leaves one audit entry, and Go's structs are the specification's schemas. What an operation
-// does is left to its noun's own tests.
+// permission 403, another account's object and another owner's 404, an unknown field or parameter 400, a stale If-Match
+// 412; an Idempotency-Key answers the second time as the first, an upsert replaces what it has created; a masked reader
+// sees no number and cannot ask about any; the pages of a list are the list; the answer is what the specification says,
+// a change leaves one audit entry that tells of it without secrets, and Go's structs are the specification's schemas.
+// Which operations were called at all it writes down for Uncalled. What an operation does is left to its noun's own
+// tests.
 package resttest
 
 import (
@@ -36,8 +39,11 @@ const (
 	Token = "all"   // every permission, in Account
 	Other = "other" // every permission, in OtherAccount
 	// A token "only:calls.read,calls.write" has these permissions in Account, "but:calls.read" all but this one,
-	// and "masked" all with numbers hidden.
+	// "masked" all with numbers hidden, and "own" all, over rows of the user OwnUser alone.
 )
+
+// OwnUser is the user of the token "own".
+const OwnUser = "usr_own"
 
 // The accounts that Mount makes.
 const (
@@ -58,13 +64,13 @@ type Server struct {
 	DB         *db.DB
 }
 
-// Mount makes the two accounts and mounts the operations. Of the specification only what has a function is kept, so
+// Mount makes the two accounts, unless they are there, and mounts the operations. Of the specification only what has a function is kept, so
 // that one noun can be tested alone.
 func Mount(t *testing.T, d *db.DB, spec *openapi.Spec, operations map[string]rest.Operation) *Server {
 	t.Helper()
 	for _, id := range []string{Account, OtherAccount} {
 		_, err := d.Write().NewRaw(`INSERT INTO accounts (id, account_id, metadata, created_at, updated_at, etag, name, default_country, limits)
-			VALUES (?, ?, '{}', ?, ?, '1', ?, 'CN', '{}')`, id, id, db.Now(), db.Now(), id).Exec(t.Context())
+			VALUES (?, ?, '{}', ?, ?, '1', ?, 'CN', '{}') ON CONFLICT DO NOTHING`, id, id, db.Now(), db.Now(), id).Exec(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +85,9 @@ func Mount(t *testing.T, d *db.DB, spec *openapi.Spec, operations map[string]res
 		}
 	})
 	s := &Server{Spec: only(spec, operations), Operations: operations, DB: d}
-	s.Handler, err = rest.Mount(rest.Config{DB: d, Bus: b, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Authenticate: authenticator(permissions(spec))}, s.Spec, operations)
+	s.Handler, err = rest.Mount(rest.Config{
+		DB: d, Bus: b, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Authenticate: authenticator(permissions(spec)), Observe: called(t),
+	}, s.Spec, operations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +127,8 @@ func authenticate(token string, all []string) (auth.Caller, error) {
 		who.Permissions = slices.DeleteFunc(slices.Clone(all), func(p string) bool { return p == list })
 	case "masked":
 		who.KeyID, who.Mask = "key_masked", auth.Mask{Numbers: true}
+	case "own":
+		who.KeyID, who.UserID, who.Reach = "", OwnUser, map[string]auth.Rows{"*": {Users: []string{OwnUser}}}
 	default:
 		return auth.Caller{}, problem.Unauthenticated("this key is not known")
 	}
@@ -197,7 +207,24 @@ type Suite struct {
 	// Request gives the request of an operation where the example of the specification does not do: because it
 	// refers to another object, or is not JSON. nil, and a nil answer, take the example.
 	Request func(t *testing.T, s *Server, operation string, ids map[string]string) *Request
+	// More makes further objects like those of Objects, for the paging of lists. It may be nil.
+	More func(t *testing.T, s *Server)
+	// Except names checks that an operation is left out of. Say why beside each.
+	Except map[string][]Check
 }
+
+// Check is a check that an operation may be left out of.
+type Check string
+
+// The checks that may be left out.
+const (
+	Stale    Check = "stale"    // another If-Match is 412
+	Narrowed Check = "narrowed" // an object of nobody is 404 for who sees only their own
+	Masked   Check = "masked"   // no number is seen by, or can be asked about by, a masked reader
+	Paged    Check = "paged"    // the pages of a list are the list
+	Replayed Check = "replayed" // an Idempotency-Key answers as the first time
+	Recorded Check = "recorded" // the audit tells the object before and after
+)
 
 // Request is a request's body and query.
 type Request struct {
@@ -233,20 +260,70 @@ func Run(t *testing.T, mount func(t *testing.T) *Server, suite Suite) {
 func (o *operation) check(t *testing.T) {
 	ids := map[string]string{}
 	if o.suite.Objects != nil {
-		ids = o.suite.Objects(t, o.Server)
+		ids = maps.Clone(o.suite.Objects(t, o.Server))
 	}
-	permission, _ := o.spec.Extensions["x-permission"].(string)
+	if o.upserts() {
+		ids["external_id"] = "resttest/1"
+	}
 	request := o.request(t, ids)
-	if permission != "none" {
-		o.refused(t, "no key", "", ids, request, http.StatusUnauthorized)
-		o.refused(t, "unknown key", "sk_unknown", ids, request, http.StatusUnauthorized)
-		o.refused(t, "permission missing", "but:"+permission, ids, request, http.StatusForbidden)
-		if strings.Contains(o.path, "{") {
-			o.refused(t, "another account", Other, ids, request, http.StatusNotFound)
-		} else if o.method == http.MethodGet {
-			o.hidden(t, ids, request)
-		}
+	o.credentials(t, ids, request)
+	o.malformed(t, ids, request)
+	o.unless(t, Stale, func() { o.stale(t, ids, request) })
+	o.unless(t, Narrowed, func() { o.narrowed(t, ids, request) })
+	o.unless(t, Masked, func() { o.masked(t, ids, request) })
+	o.expands(t, ids, request)
+	o.unless(t, Paged, func() { o.paged(t, ids, request) })
+
+	before := o.entries(t)
+	headers := []string{}
+	if o.replays() {
+		headers = []string{"Idempotency-Key", "resttest"}
 	}
+	w := o.do(t, Token, ids, request, headers...)
+	if w.Code >= http.StatusBadRequest {
+		t.Fatalf("got %d: %s", w.Code, w.Body)
+	}
+	if err := o.fits(t, w); err != nil {
+		t.Errorf("the answer is not what the specification says: %v\n%s", err, w.Body)
+	}
+	o.audited(t, before, ids, request, w)
+	if o.replays() {
+		o.unless(t, Replayed, func() { o.replayed(t, ids, request, w) })
+	}
+	if o.upserts() {
+		o.upserted(t, ids, request, w)
+	}
+}
+
+func (o *operation) unless(t *testing.T, check Check, fn func()) {
+	t.Helper()
+	if !slices.Contains(o.suite.Except[o.spec.OperationID], check) {
+		fn()
+	}
+}
+
+// credentials checks who is let in, and that another account has nothing to do with ours.
+func (o *operation) credentials(t *testing.T, ids map[string]string, request *Request) {
+	t.Helper()
+	permission, _ := o.spec.Extensions["x-permission"].(string)
+	if permission == "none" {
+		return
+	}
+	o.refused(t, "no key", "", ids, request, http.StatusUnauthorized)
+	o.refused(t, "unknown key", "sk_unknown", ids, request, http.StatusUnauthorized)
+	o.refused(t, "permission missing", "but:"+permission, ids, request, http.StatusForbidden)
+	switch {
+	case o.upserts(): // makes the other account's own
+	case strings.Contains(o.path, "{"):
+		o.refused(t, "another account", Other, ids, request, http.StatusNotFound)
+	case o.reads():
+		o.hidden(t, "another account", Other, ids, request)
+	}
+}
+
+// malformed checks that what the specification does not know is refused.
+func (o *operation) malformed(t *testing.T, ids map[string]string, request *Request) {
+	t.Helper()
 	unknown := *request
 	unknown.Query = url.Values{"unknown_parameter": {"1"}}
 	o.refused(t, "unknown parameter", Token, ids, &unknown, http.StatusBadRequest)
@@ -257,15 +334,6 @@ func (o *operation) check(t *testing.T) {
 		extra.Body = body
 		o.refused(t, "unknown field", Token, ids, &extra, http.StatusBadRequest)
 	}
-	before := o.entries(t)
-	w := o.do(t, Token, ids, request)
-	if w.Code >= http.StatusBadRequest {
-		t.Fatalf("got %d: %s", w.Code, w.Body)
-	}
-	if err := o.fits(t, w); err != nil {
-		t.Errorf("the answer is not what the specification says: %v\n%s", err, w.Body)
-	}
-	o.audited(t, before, w)
 }
 
 // request is the noun's, or the example.
@@ -312,20 +380,19 @@ func (o *operation) target(ids map[string]string, query url.Values) string {
 	return path
 }
 
-func (o *operation) do(t *testing.T, token string, ids map[string]string, r *Request) *httptest.ResponseRecorder {
+func (o *operation) do(t *testing.T, token string, ids map[string]string, r *Request, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	var headers []string
 	if r.ContentType != "" {
-		headers = []string{"Content-Type", r.ContentType}
+		headers = append([]string{"Content-Type", r.ContentType}, headers...)
 	}
 	return o.Do(t, token, o.method, o.target(ids, r.Query), r.Body, headers...)
 }
 
 // refused checks that a request is answered with a problem of this status, and leaves no trace.
-func (o *operation) refused(t *testing.T, why, token string, ids map[string]string, r *Request, status int) {
+func (o *operation) refused(t *testing.T, why, token string, ids map[string]string, r *Request, status int, headers ...string) {
 	t.Helper()
 	before := o.entries(t)
-	w := o.do(t, token, ids, r)
+	w := o.do(t, token, ids, r, headers...)
 	if w.Code != status {
 		t.Errorf("%s: got %d, want %d: %s", why, w.Code, status, w.Body)
 		return
@@ -341,13 +408,13 @@ func (o *operation) refused(t *testing.T, why, token string, ids map[string]stri
 	}
 }
 
-// hidden checks that another account's list does not show our objects.
-func (o *operation) hidden(t *testing.T, ids map[string]string, r *Request) {
+// hidden checks that somebody's list does not show our objects.
+func (o *operation) hidden(t *testing.T, who, token string, ids map[string]string, r *Request) {
 	t.Helper()
-	w := o.do(t, Other, ids, r)
+	w := o.do(t, token, ids, r)
 	for name, id := range ids {
 		if strings.Contains(w.Body.String(), id) {
-			t.Errorf("another account sees %s %s: %s", name, id, w.Body)
+			t.Errorf("%s sees %s %s: %s", who, name, id, w.Body)
 		}
 	}
 }
@@ -376,10 +443,10 @@ func (o *operation) entries(t *testing.T) int64 {
 }
 
 // audited checks that a change, and a read that is kept, left one entry that tells of it, and other reads none.
-func (o *operation) audited(t *testing.T, before int64, w *httptest.ResponseRecorder) {
+func (o *operation) audited(t *testing.T, before int64, ids map[string]string, r *Request, w *httptest.ResponseRecorder) {
 	t.Helper()
 	want := int64(0)
-	if kept, _ := o.spec.Extensions["x-audit"].(bool); kept || (o.method != http.MethodGet && o.spec.Extensions["x-permission"] != "none") {
+	if o.kept() {
 		want = 1
 	}
 	if got := o.entries(t) - before; got != want {
@@ -396,6 +463,12 @@ func (o *operation) audited(t *testing.T, before int64, w *httptest.ResponseReco
 	}
 	if entry.Operation != o.spec.OperationID || entry.AccountID != Account || entry.ActorID != Caller().KeyID || entry.Status != w.Code {
 		t.Errorf("the audit entry tells of something else: %s", describe(entry))
+	}
+	o.unless(t, Recorded, func() { o.recorded(t, entry, ids, w) })
+	for _, secret := range o.secrets(t, r, w) {
+		if strings.Contains(string(entry.Before)+string(entry.After), secret) {
+			t.Errorf("the audit entry holds the secret %q: %s %s", secret, entry.Before, entry.After)
+		}
 	}
 }
 

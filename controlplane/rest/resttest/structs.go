@@ -147,6 +147,9 @@ func (c *comparison) object(at string, s *openapi3.Schema, t reflect.Type, answe
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		p := s.Properties[name].Value
 		f, there := fields[name]
+		if p.Extensions["x-expanded"] != nil && !there {
+			continue // put in by rest
+		}
 		switch {
 		case !there && (answer && p.WriteOnly || !answer && p.ReadOnly):
 			continue
