@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -12,13 +12,51 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/controlplane/rest"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
-// Service answers what others ask of accounts and keys.
+// Service is the operations on accounts and keys, and answers what others ask of them.
 type Service struct {
 	DB  *db.DB
 	Now func() time.Time // for rows and expiries; nil is db.Now
+	// Knows reports whether there is such a permission ("calls.read", "calls.*", "*"). Without it every well-formed one
+	// is taken.
+	Knows func(permission string) bool
+	// Agents counts the agents of an account; nil is none.
+	Agents func(ctx context.Context, account string) (int64, error)
+	// OnCreate is called in the transaction that makes an account: its built-in roles are made there.
+	OnCreate []func(ctx context.Context, tx *db.Tx, account string) error
+
+	keys     Recent[*Key]
+	statuses Recent[Status]
+}
+
+// Operations are the functions of accounts.yaml, api_keys.yaml and usage.yaml.
+func (s *Service) Operations() map[string]rest.Operation {
+	return map[string]rest.Operation{
+		"getOwnAccount":    rest.Op(s.own),
+		"updateOwnAccount": rest.Op(s.updateOwn),
+		"getUsage":         rest.Op(s.usage),
+
+		"listAccounts":        rest.Op(s.list),
+		"searchAccounts":      rest.Op(s.search),
+		"createAccount":       rest.Op(s.create),
+		"getAccount":          rest.Op(s.get),
+		"updateAccount":       rest.Op(s.update),
+		"suspendAccount":      rest.Op(s.suspend),
+		"setAccountLimits":    rest.Op(s.setLimits),
+		"getAccountUsage":     rest.Op(s.usageOf),
+		"createAccountApiKey": rest.Op(s.createKeyOf),
+
+		"listApiKeys":   rest.Op(s.listKeys),
+		"searchApiKeys": rest.Op(s.searchKeys),
+		"createApiKey":  rest.Op(s.createKey),
+		"getApiKey":     rest.Op(s.getKey),
+		"updateApiKey":  rest.Op(s.updateKey),
+		"revokeApiKey":  rest.Op(s.revokeKey),
+		"rotateApiKey":  rest.Op(s.rotateKey),
+	}
 }
 
 func (s *Service) now() time.Time {
@@ -29,35 +67,57 @@ func (s *Service) now() time.Time {
 }
 
 // Create makes an account with its SIP domains, of which the first is its digest realm for good. It is for the
-// operator: no account's key reaches it.
+// operator: no account's key reaches it. An empty TimeZone is that of the country.
 func (s *Service) Create(ctx context.Context, draft Draft, domains ...string) (*Account, error) {
-	if err := draft.Check(); err != nil {
+	a := &Account{Draft: draft}
+	if err := s.insert(ctx, s.DB, a, domains); err != nil {
 		return nil, err
 	}
-	if len(domains) == 0 {
-		return nil, problem.InvalidField("/domains", "required", "must name at least one SIP domain")
+	return a, nil
+}
+
+// insert stores a new account; the id is made here.
+func (s *Service) insert(ctx context.Context, conn db.Conn, a *Account, domains []string) error {
+	if a.TimeZone == "" {
+		a.TimeZone = zoneOf(a.DefaultCountry)
 	}
-	id := db.NewID("acc")
-	a := &Account{Row: db.Row{ID: id, AccountID: id}, Draft: draft}
-	err := s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+	if err := a.Check(); err != nil {
+		return err
+	}
+	if len(domains) == 0 {
+		return problem.InvalidField("/domains", "required", "must name at least one SIP domain")
+	}
+	a.ID = db.NewID("acc")
+	a.AccountID, a.Status = a.ID, Active
+	return conn.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.Insert(ctx, tx, auth.Everywhere(), a); err != nil {
 			return err
 		}
 		for i, name := range domains {
 			name = NormalDomain(name)
-			if !hostName.MatchString(name) || len(name) > 253 {
-				return problem.InvalidField("/domains", "format", "must be host names such as pbx.example.com, is %q", name)
+			if err := checkDomain("/domains/"+strconv.Itoa(i), name); err != nil {
+				return err
 			}
-			if _, err := tx.Write().NewInsert().Model(&domain{Domain: name, AccountID: id, Position: int64(i)}).Exec(ctx); err != nil {
-				return db.Check(err)
+			if _, err := tx.Write().NewInsert().Model(&domain{Domain: name, AccountID: a.ID, Position: int64(i)}).Exec(ctx); err != nil {
+				return takenDomain(i, db.Check(err))
+			}
+		}
+		for _, also := range s.OnCreate {
+			if err := also(ctx, tx, a.ID); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+}
+
+// takenDomain says of a duplicate which of the domains it is.
+func takenDomain(i int, err error) error {
+	if problem.From(err).Code != problem.CodeConflict {
+		return err
 	}
-	return a, nil
+	return problem.Conflict("one of the domains is taken; choose another",
+		problem.Field("/domains/"+strconv.Itoa(i), "duplicate", "is already taken"))
 }
 
 // Get reads an account.
@@ -65,14 +125,48 @@ func (s *Service) Get(ctx context.Context, id webhooks.AccountID) (*Account, err
 	return db.Get[Account](ctx, s.DB, auth.Account(string(id)), string(id))
 }
 
-// Named finds an account by its name; the oldest when there are several, and found false when there is none.
+// IsActive reports whether an account is served: of a suspended one, and of none, no call and no credential is taken. It
+// is asked for every call and every request, and looks once a second.
+func (s *Service) IsActive(ctx context.Context, id webhooks.AccountID) (bool, error) {
+	status, err := s.statuses.Get(string(id), func() (Status, error) {
+		a, err := s.Get(ctx, id)
+		if problem.From(err).Code == problem.CodeNotFound {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		return a.Status, nil
+	})
+	return status == Active, err
+}
+
+// ErrSuspended is the answer to a credential of an account that is not served (403).
+func ErrSuspended() error {
+	return problem.New(problem.CodeForbidden, "this account is suspended; ask the operator of the installation")
+}
+
+// Named finds an account by its name; found is false when there is none.
 func (s *Service) Named(ctx context.Context, name string) (a *Account, found bool, err error) {
 	a, err = db.Find[Account](ctx, s.DB, auth.Everywhere(), func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("name = ?", name).OrderBy("id", bun.OrderAsc)
+		return q.Where("name = ?", name)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}
+	return a, err == nil, err
+}
+
+// Called finds an account as people name it when they sign in: by its name, else by one of its SIP domains.
+func (s *Service) Called(ctx context.Context, text string) (a *Account, found bool, err error) {
+	if a, found, err = s.Named(ctx, text); err != nil || found {
+		return a, found, err
+	}
+	id, found, err := s.OfDomain(ctx, text)
+	if err != nil || !found {
+		return nil, false, err
+	}
+	a, err = s.Get(ctx, id)
 	return a, err == nil, err
 }
 
@@ -98,126 +192,20 @@ func (s *Service) OfDomain(ctx context.Context, name string) (id webhooks.Accoun
 	return webhooks.AccountID(d.AccountID), err == nil, db.Check(err)
 }
 
-// Key is a stored API key or edge token.
-type Key struct {
-	bun.BaseModel `bun:"table:api_keys" json:"-"`
-	db.Row
-
-	Name          string     `bun:"name" json:"name"`
-	Kind          auth.Kind  `bun:"kind" json:"kind"`
-	Hash          string     `bun:"hash" json:"-"`
-	Permissions   []string   `bun:"permissions,type:jsonb" json:"permissions"`
-	Networks      []string   `bun:"networks,type:jsonb" json:"networks"` // CIDRs it may be used from; none: from anywhere
-	RatePerSecond float64    `bun:"rate_per_second" json:"rate_per_second"`
-	ExpiresAt     *time.Time `bun:"expires_at" json:"expires_at,omitempty"`
-	LastUsedAt    *time.Time `bun:"last_used_at" json:"last_used_at,omitempty"`
-}
-
-const keyPrefix = "key_"
-
-// CreateKey makes an API key of an account. The text is shown once and stored nowhere.
-func (s *Service) CreateKey(ctx context.Context, id webhooks.AccountID, name string, permissions ...string) (text string, err error) {
-	rowID := db.NewID("key")
-	text, key := auth.NewKey(auth.APIKey, rowID[len(keyPrefix):])
-	return text, s.store(ctx, id, name, key, permissions)
-}
-
-// AdoptKey stores an API key whose text exists already, as one made by CreateKey in another database.
-func (s *Service) AdoptKey(ctx context.Context, id webhooks.AccountID, name, text string, permissions ...string) error {
-	key, err := auth.ParseKey(text)
-	if err != nil {
-		return err
+// domains gives the SIP domains of accounts, in their order.
+func domains(ctx context.Context, conn db.Conn, ids ...string) (map[string][]string, error) {
+	found := map[string][]string{}
+	for _, id := range ids {
+		found[id] = []string{}
 	}
-	if key.Kind != auth.APIKey {
-		return errors.New("an edge's token is no API key: it must begin with sk_")
+	if len(ids) == 0 {
+		return found, nil
 	}
-	return s.store(ctx, id, name, key, permissions)
-}
-
-// CreateEdgeToken makes a token for edges. It belongs to the installation.
-func (s *Service) CreateEdgeToken(ctx context.Context, name string) (text string, err error) {
-	rowID := db.NewID("key")
-	text, key := auth.NewKey(auth.EdgeToken, rowID[len(keyPrefix):])
-	return text, s.store(ctx, "", name, key, nil)
-}
-
-// HasKey reports whether an account has an API key.
-func (s *Service) HasKey(ctx context.Context, id webhooks.AccountID) (bool, error) {
-	n, err := db.Count[Key](ctx, s.DB, auth.Account(string(id)))
-	return n > 0, err
-}
-
-func (s *Service) store(ctx context.Context, id webhooks.AccountID, name string, key auth.Key, permissions []string) error {
-	if permissions == nil {
-		permissions = []string{}
+	var rows []domain
+	err := conn.Read().NewSelect().Model(&rows).Where("account_id IN (?)", bun.List(ids)).
+		OrderBy("account_id", bun.OrderAsc).OrderBy("position", bun.OrderAsc).Scan(ctx)
+	for _, d := range rows {
+		found[d.AccountID] = append(found[d.AccountID], d.Domain)
 	}
-	return db.Insert(ctx, s.DB, auth.Everywhere(), &Key{
-		Row:  db.Row{ID: keyPrefix + key.ID, AccountID: string(id)},
-		Name: name, Kind: key.Kind, Hash: key.Hash, Permissions: permissions, Networks: []string{},
-	})
-}
-
-// Authenticate finds who holds an API key: it is rest's Authenticate. A key that is unknown, expired, an edge's, or
-// used from elsewhere than its networks is one and the same Unauthenticated.
-func (s *Service) Authenticate(ctx context.Context, token string, from netip.Addr) (auth.Caller, error) {
-	row, err := s.holder(ctx, token, auth.APIKey, from)
-	if err != nil {
-		return auth.Caller{}, err
-	}
-	return auth.Caller{
-		AccountID: row.AccountID, KeyID: row.ID, Permissions: row.Permissions, Scope: auth.Account(row.AccountID),
-		RatePerSecond: row.RatePerSecond,
-	}, nil
-}
-
-// AuthorizeEdge reports whether a token is one that edges may present; it is an Unauthenticated problem otherwise.
-func (s *Service) AuthorizeEdge(ctx context.Context, token string) error {
-	_, err := s.holder(ctx, token, auth.EdgeToken, netip.Addr{})
-	return err
-}
-
-func (s *Service) holder(ctx context.Context, token string, kind auth.Kind, from netip.Addr) (*Key, error) {
-	refused := problem.Unauthenticated("this key is not accepted; check that it is whole, has not expired, and may be used from this address")
-	key, err := auth.ParseKey(token)
-	if err != nil || key.Kind != kind {
-		return nil, refused
-	}
-	row, err := db.Find[Key](ctx, s.DB, auth.Everywhere(), func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("id = ?", keyPrefix+key.ID)
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, refused
-	}
-	if err != nil {
-		return nil, err
-	}
-	now := s.now()
-	if !key.Matches(row.Hash) || row.Kind != kind || (row.ExpiresAt != nil && !now.Before(*row.ExpiresAt)) || !row.allows(from) {
-		return nil, refused
-	}
-	return row, s.used(ctx, row, now)
-}
-
-func (k *Key) allows(from netip.Addr) bool {
-	if len(k.Networks) == 0 {
-		return true
-	}
-	for _, text := range k.Networks {
-		if network, err := netip.ParsePrefix(text); err == nil && network.Contains(from) {
-			return true
-		}
-	}
-	return false
-}
-
-// usedEvery is how exact last_used_at is: a write per request would cost more than the request.
-const usedEvery = time.Minute
-
-func (s *Service) used(ctx context.Context, k *Key, now time.Time) error {
-	if k.LastUsedAt != nil && now.Sub(*k.LastUsedAt) < usedEvery {
-		return nil
-	}
-	_, err := s.DB.Write().NewUpdate().Model((*Key)(nil)).Set("last_used_at = ?", now).
-		Where("id = ?", k.ID).Where("(last_used_at IS NULL OR last_used_at < ?)", now.Add(-usedEvery/2)).Exec(ctx)
-	return db.Check(err)
+	return found, db.Check(err)
 }
