@@ -5,7 +5,6 @@ package call
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 type Call struct {
 	bun.BaseModel `bun:"table:calls" json:"-"`
 	db.Row
+	db.Owned
 
 	From           string                  `bun:"from" json:"from"`
 	To             string                  `bun:"to" json:"to"`
@@ -61,21 +61,6 @@ type Call struct {
 	// differ once an edge that was taken for dead has come back: what it publishes is renumbered.
 	EdgeExpects  int64 `bun:"edge_expects" json:"-"`
 	NextSequence int64 `bun:"next_sequence" json:"-"`
-}
-
-// event is a stored event.
-type event struct {
-	bun.BaseModel `bun:"table:events"`
-
-	ID             webhooks.EventID        `bun:"id,pk"`
-	AccountID      webhooks.AccountID      `bun:"account_id"`
-	Type           webhooks.EventType      `bun:"type"`
-	CallID         webhooks.CallID         `bun:"call_id,nullzero"`
-	ConversationID webhooks.ConversationID `bun:"conversation_id,nullzero"`
-	Sequence       int64                   `bun:"sequence"`
-	OccurredAt     time.Time               `bun:"occurred_at"`
-	CreatedAt      time.Time               `bun:"created_at"`
-	Data           json.RawMessage         `bun:"data,type:jsonb"`
 }
 
 // What Publish and the methods of Edges fail with, so that each side can put it into its own terms.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"))
 }
+
+// specification is read once: it takes longer than any test.
+var specification = sync.OnceValues(openapi.Load)
 
 // edges is a fake of function fields.
 type edges struct {
@@ -44,7 +48,7 @@ func (e *edges) Act(_ context.Context, id webhooks.EdgeID, a call.Action) error 
 // mount is a service behind the REST API, with the two accounts of resttest.
 func mount(t *testing.T, d *db.DB) (*resttest.Server, *call.Service, *edges) {
 	t.Helper()
-	spec, err := openapi.Load()
+	spec, err := specification()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,13 +132,28 @@ func stored(t *testing.T, s *resttest.Server, id webhooks.CallID) []string {
 }
 
 func TestEveryOperationKeepsThePromisesOfTheAPI(t *testing.T) {
-	open := func(t *testing.T) *resttest.Server {
-		server, _, _ := mount(t, dbtest.Open(t, dbtest.SQLiteURL(t)))
-		return server
+	for name, location := range map[string]func(*testing.T) string{"sqlite": dbtest.SQLiteURL, "postgres": dbtest.PostgresURL} {
+		t.Run(name, func(t *testing.T) {
+			open := func(t *testing.T) *resttest.Server {
+				server, _, e := mount(t, dbtest.Open(t, location(t)))
+				e.act = func(_ webhooks.EdgeID, a call.Action) error {
+					if a.IfMatch != "" {
+						return call.ErrChanged
+					}
+					return nil
+				}
+				return server
+			}
+			resttest.Run(t, open, resttest.Suite{
+				Objects: func(t *testing.T, server *resttest.Server) map[string]string {
+					s := &call.Service{DB: server.DB}
+					publish(t, s, "call_1", story(webhooks.EventCallInitiated, webhooks.EventCallRinging)...)
+					return map[string]string{"call_id": "call_1"}
+				},
+				More: func(t *testing.T, server *resttest.Server) {
+					publish(t, &call.Service{DB: server.DB}, "call_2", story(webhooks.EventCallInitiated)...)
+				},
+			})
+		})
 	}
-	resttest.Run(t, open, resttest.Suite{Objects: func(t *testing.T, server *resttest.Server) map[string]string {
-		s := &call.Service{DB: server.DB}
-		publish(t, s, "call_1", story(webhooks.EventCallInitiated, webhooks.EventCallRinging)...)
-		return map[string]string{"call_id": "call_1"}
-	}})
 }

@@ -183,8 +183,11 @@ func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Ca
 		return nil, err
 	}
 	c := queued(d, o, prepared)
-	if _, err := s.DB.Write().NewInsert().Model(c).Exec(ctx); err != nil {
-		return nil, db.Check(err)
+	if err := s.give(ctx, c, who); err != nil {
+		return nil, err
+	}
+	if err := s.insert(ctx, c); err != nil {
+		return nil, err
 	}
 	err = prepared.Send(ctx)
 	switch {
@@ -197,6 +200,16 @@ func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Ca
 	}
 	return nil, fmt.Errorf("originate %s: %w", c.ID, errors.Join(err, problem.Unavailable(
 		"the edge did not say whether it took the call "+c.ID+"; its record will tell", time.Second)))
+}
+
+// insert writes a record as it is, for its etag and its times are not those of other rows.
+func (s *Service) insert(ctx context.Context, c *Call) error {
+	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if _, err := tx.Write().NewInsert().Model(c).Exec(ctx); err != nil {
+			return db.Check(err)
+		}
+		return db.Record(ctx, c.ID, nil, c)
+	})
 }
 
 func (d *Draft) origination(who auth.Caller) (o Origination, err error) {

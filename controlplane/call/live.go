@@ -90,8 +90,8 @@ func (s *Service) Append(ctx context.Context, id webhooks.CallID, kind webhooks.
 func (s *Service) append(ctx context.Context, id webhooks.CallID, fn func(*writing, *record)) error {
 	var err error
 	for range publishTries {
-		err = s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-			w := &writing{tx: tx, topic: s.Topic, rows: map[webhooks.CallID]*record{}, now: db.Now()}
+		err = s.told(s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+			w := &writing{tx: tx, ownerOf: s.OwnerOf, rows: map[webhooks.CallID]*record{}, now: db.Now()}
 			if err := w.load(ctx, []webhooks.CallID{id}); err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func (s *Service) append(ctx context.Context, id webhooks.CallID, fn func(*writi
 				fn(w, r)
 			}
 			return w.write(ctx, s.Also)
-		})
+		}))
 		if err == nil || !passing(err) {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/event"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
@@ -178,8 +179,8 @@ func refusal(err error) error {
 
 // store writes batches in one transaction. What is wrong with one batch alone is in its err.
 func (s *Service) store(ctx context.Context, all []*publication) error {
-	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		w := &writing{tx: tx, topic: s.Topic, rows: map[webhooks.CallID]*record{}, now: db.Now()}
+	return s.told(s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w := &writing{tx: tx, ownerOf: s.OwnerOf, rows: map[webhooks.CallID]*record{}, now: db.Now()}
 		if err := w.read(ctx, all); err != nil {
 			return err
 		}
@@ -187,7 +188,15 @@ func (s *Service) store(ctx context.Context, all []*publication) error {
 			p.expect, p.err = w.apply(p.batch)
 		}
 		return w.write(ctx, s.Also)
-	})
+	}))
+}
+
+// told wakes the readers of events when the transaction that wrote some was committed.
+func (s *Service) told(err error) error {
+	if err == nil && s.Wake != nil {
+		s.Wake()
+	}
+	return err
 }
 
 // record is a row in a transaction.
@@ -198,18 +207,17 @@ type record struct {
 	// As it was read, for the check that nobody changed it meanwhile: both only grow, and one does with each change.
 	expects, next int64
 	ended         bool // a call.ended is stored
-	first         int64
 }
 
 // writing is the state of one transaction.
 type writing struct {
-	tx     *db.Tx
-	topic  string
-	rows   map[webhooks.CallID]*record
-	known  map[webhooks.EventID]bool // of the events without a sequence
-	events []event
-	told   []webhooks.Event
-	now    time.Time
+	tx      *db.Tx
+	ownerOf OwnerOf
+	rows    map[webhooks.CallID]*record
+	known   map[webhooks.EventID]bool // of the events without a sequence
+	events  []event.Event
+	told    []webhooks.Event
+	now     time.Time
 }
 
 func (w *writing) read(ctx context.Context, all []*publication) error {
@@ -231,7 +239,7 @@ func (w *writing) read(ctx context.Context, all []*publication) error {
 		return nil
 	}
 	var stored []webhooks.EventID
-	err := w.tx.Read().NewSelect().Model((*event)(nil)).Column("id").Where("id IN (?)", bun.List(numberless)).Scan(ctx, &stored)
+	err := w.tx.Read().NewSelect().Model((*event.Event)(nil)).Column("id").Where("id IN (?)", bun.List(numberless)).Scan(ctx, &stored)
 	for _, id := range stored {
 		w.known[id] = true
 	}
@@ -328,14 +336,11 @@ func (w *writing) add(r *record, e webhooks.Event) {
 	e, data := clean(e)
 	r.NextSequence++
 	r.changed = true
-	if r.first == 0 {
-		r.first = e.Sequence
-	}
 	r.ended = r.ended || e.Type == webhooks.EventCallEnded
 	r.fold(e)
-	w.events = append(w.events, event{
-		ID: e.ID, AccountID: e.AccountID, Type: e.Type, CallID: e.CallID, ConversationID: e.ConversationID,
-		Sequence: e.Sequence, OccurredAt: e.OccurredAt, CreatedAt: w.now, Data: data,
+	w.events = append(w.events, event.Event{
+		ID: string(e.ID), AccountID: r.AccountID, Type: string(e.Type), Resource: "calls", ObjectID: r.ID, CallID: r.ID,
+		ConversationID: string(e.ConversationID), Sequence: e.Sequence, OccurredAt: e.OccurredAt, Data: data,
 	})
 	w.told = append(w.told, e)
 }
@@ -358,8 +363,11 @@ func clean(e webhooks.Event) (webhooks.Event, json.RawMessage) {
 	return e, text
 }
 
-// write brings the changes into the database: the rows, the events, and one message per call for who delivers them.
+// write brings the changes into the database: the rows and the events.
 func (w *writing) write(ctx context.Context, also []func(context.Context, *db.Tx, []webhooks.Event) error) error {
+	if err := w.own(ctx); err != nil {
+		return err
+	}
 	var fresh []*Call
 	for _, r := range w.rows {
 		if !r.changed {
@@ -382,10 +390,7 @@ func (w *writing) write(ctx context.Context, also []func(context.Context, *db.Tx
 	if len(w.events) == 0 {
 		return nil
 	}
-	if _, err := w.tx.Write().NewInsert().Model(&w.events).Exec(ctx); err != nil {
-		return db.Check(err)
-	}
-	if err := w.queue(ctx); err != nil {
+	if err := event.Emit(ctx, w.tx, w.events...); err != nil {
 		return err
 	}
 	for _, fn := range also {
@@ -405,29 +410,6 @@ func (w *writing) update(ctx context.Context, r *record) error {
 	}
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
 		return errors.Join(errMoved, err)
-	}
-	return nil
-}
-
-// Appended is the outbox message of Config.Topic: these events of a call were stored, First and Last included.
-type Appended struct {
-	CallID webhooks.CallID `json:"call_id"`
-	First  int64           `json:"first"`
-	Last   int64           `json:"last"`
-}
-
-func (w *writing) queue(ctx context.Context) error {
-	if w.topic == "" {
-		return nil
-	}
-	for _, r := range w.rows {
-		if r.first == 0 {
-			continue
-		}
-		m := Appended{CallID: webhooks.CallID(r.ID), First: r.first, Last: r.NextSequence - 1}
-		if err := db.Enqueue(ctx, w.tx, r.AccountID, w.topic, m, time.Time{}); err != nil {
-			return err
-		}
 	}
 	return nil
 }

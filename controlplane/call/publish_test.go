@@ -2,7 +2,6 @@ package call_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
+	"github.com/hookswitch/hookswitch/controlplane/event"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
@@ -230,12 +232,13 @@ func TestOneWhoGivesUpWaitingStopsNobody(t *testing.T) {
 	publish(t, s, "call_after", whole()...)
 }
 
-func TestEventsAreToldAndQueuedWithTheirRows(t *testing.T) {
+func TestEventsAreToldWithTheirRowsAndWakeTheirReadersAfter(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		_, s, _ := mount(t, d)
 		var told []webhooks.EventType
 		fail := true
-		s.Topic = "events"
+		woken := 0
+		s.Wake = func() { woken++ }
 		s.Also = append(s.Also, func(_ context.Context, _ *db.Tx, events []webhooks.Event) error {
 			if fail {
 				return errors.New("not now")
@@ -258,20 +261,20 @@ func TestEventsAreToldAndQueuedWithTheirRows(t *testing.T) {
 		if len(told) != 6 {
 			t.Errorf("told %v", told)
 		}
-		messages, err := d.Claim(t.Context(), "events", 10, time.Minute)
-		if err != nil {
+		if woken != 2 {
+			t.Errorf("woke %d times, want once after each of two commits", woken)
+		}
+		var stored []event.Event
+		if err := d.Read().NewSelect().Model(&stored).Where("call_id = 'call_1'").OrderBy("sequence", bun.OrderAsc).Scan(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		var got []call.Appended
-		for _, m := range messages {
-			var a call.Appended
-			if err := json.Unmarshal(m.Payload, &a); err != nil {
-				t.Fatal(err)
+		for i, e := range stored {
+			if e.Resource != "calls" || e.ObjectID != "call_1" || e.ConversationID != "conv_1" || e.Sequence != int64(i+1) || e.Position != 0 {
+				t.Errorf("stored %+v", e)
 			}
-			got = append(got, a)
 		}
-		if want := []call.Appended{{"call_1", 1, 3}, {"call_1", 4, 6}}; !slices.Equal(got, want) {
-			t.Errorf("queued %v, want %v", got, want)
+		if len(stored) != 6 {
+			t.Errorf("stored %d events, want 6", len(stored))
 		}
 	})
 }

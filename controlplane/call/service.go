@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/event"
 	"github.com/hookswitch/hookswitch/controlplane/list"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
@@ -26,9 +26,13 @@ type Service struct {
 	Edges Edges
 	// Also is told of events in the transaction that stores them.
 	Also []func(ctx context.Context, tx *db.Tx, events []webhooks.Event) error
-	// Topic is the outbox topic under which an Appended is queued for each call that events were stored of. Empty
-	// queues none: what nobody claims would only pile up.
-	Topic string
+	// Wake tells the readers of events, after a commit, that there are more (event.Feed.Wake). nil leaves them to look
+	// by themselves.
+	Wake func()
+	// OwnerOf says whose a leg is; nil is nobody's.
+	OwnerOf OwnerOf
+	// DepartmentOf gives the department that a user is in, "" for none: who starts a call owns it.
+	DepartmentOf func(ctx context.Context, conn db.Conn, account, userID string) (string, error)
 
 	group group
 }
@@ -37,8 +41,9 @@ type Service struct {
 func (s *Service) Operations() map[string]rest.Operation {
 	return map[string]rest.Operation{
 		"createCall":       rest.Op(s.create),
-		"listCalls":        rest.Op(s.list),
-		"getCall":          rest.Op(s.get),
+		"listCalls":        rest.List[Call](s.DB, table()),
+		"searchCalls":      rest.Search[Call](s.DB, table()),
+		"getCall":          rest.Get[Call](s.DB),
 		"listCallEvents":   rest.Op(s.listEvents),
 		"createCallAction": rest.Op(s.act),
 	}
@@ -47,30 +52,13 @@ func (s *Service) Operations() map[string]rest.Operation {
 // table is what the list of calls may be filtered and sorted by.
 func table() list.Table {
 	return list.Table{Fields: list.Common(map[string]list.Field{
-		"from": {}, "to": {}, "direction": {}, "status": {}, "cause": {},
+		"from": {Mask: true}, "to": {Mask: true}, "direction": {}, "status": {}, "cause": {},
 		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {}, "sip_call_id": {},
+		"owner_id": {}, "department_id": {}, "ended_by": {}, "sip_code": {Type: list.Int},
+		"duration": {Type: list.Float}, "ring_duration": {Type: list.Float}, "talk_duration": {Type: list.Float},
+		"answered_at": {Type: list.Time}, "ended_at": {Type: list.Time},
 		"started_at": {Type: list.Time, Sort: true},
 	})}
-}
-
-type listIn struct {
-	Query url.Values `query:"*"`
-}
-
-func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[Call], error) {
-	q, err := table().Parse(in.Query)
-	if err != nil {
-		return list.Page[Call]{}, err
-	}
-	return list.Run[Call](ctx, s.DB, who.Scope, q)
-}
-
-type getIn struct {
-	ID string `path:"call_id"`
-}
-
-func (s *Service) get(ctx context.Context, who auth.Caller, in getIn) (*Call, error) {
-	return db.Get[Call](ctx, s.DB, who.Scope, in.ID)
 }
 
 type eventsIn struct {
@@ -104,7 +92,7 @@ func (s *Service) listEvents(ctx context.Context, who auth.Caller, in eventsIn) 
 		}
 		return q
 	}
-	var rows []event
+	var rows []event.Event
 	q := wanted(s.DB.Read().NewSelect().Model(&rows)).Limit(int64(in.Limit) + 1)
 	switch backwards := in.Sort == "-sequence"; {
 	case backwards && from >= 0:
@@ -122,14 +110,14 @@ func (s *Service) listEvents(ctx context.Context, who auth.Caller, in eventsIn) 
 		page.NextCursor = strconv.FormatInt(rows[in.Limit-1].Sequence, 10)
 	}
 	for _, r := range rows {
-		e, err := r.event()
+		e, err := envelope(r)
 		if err != nil {
 			return page, err
 		}
 		page.Data = append(page.Data, e)
 	}
 	if in.Count {
-		n, err := wanted(s.DB.Read().NewSelect().Model((*event)(nil))).Count(ctx)
+		n, err := wanted(s.DB.Read().NewSelect().Model((*event.Event)(nil))).Count(ctx)
 		if err != nil {
 			return page, db.Check(err)
 		}
@@ -138,10 +126,11 @@ func (s *Service) listEvents(ctx context.Context, who auth.Caller, in eventsIn) 
 	return page, nil
 }
 
-func (r event) event() (webhooks.Event, error) {
+// envelope is a stored event of a call with its data as a struct.
+func envelope(r event.Event) (webhooks.Event, error) {
 	e := webhooks.Event{
-		ID: r.ID, Type: r.Type, AccountID: r.AccountID, CallID: r.CallID, ConversationID: r.ConversationID,
-		Sequence: r.Sequence, OccurredAt: r.OccurredAt,
+		ID: webhooks.EventID(r.ID), Type: webhooks.EventType(r.Type), AccountID: webhooks.AccountID(r.AccountID), CallID: webhooks.CallID(r.CallID),
+		ConversationID: webhooks.ConversationID(r.ConversationID), Sequence: r.Sequence, OccurredAt: r.OccurredAt,
 	}
 	if err := json.Unmarshal(r.Data, &e.Data); err != nil {
 		return e, fmt.Errorf("event %s: %w", r.ID, err)

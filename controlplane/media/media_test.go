@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/blob"
 	"github.com/hookswitch/hookswitch/controlplane/db"
@@ -125,14 +126,76 @@ func TestEveryOperation(t *testing.T) {
 					return map[string]string{"media_id": f.ID}
 				},
 				Request: func(_ *testing.T, _ *resttest.Server, operation string, _ map[string]string) *resttest.Request {
-					if operation == "uploadMedia" {
+					if operation == "uploadMedia" || operation == "upsertMedia" {
 						return &resttest.Request{Body: "RIFFb", ContentType: "audio/wav", Query: url.Values{"name": {"b"}}}
 					}
+					if operation == "updateMedia" {
+						return &resttest.Request{Body: map[string]any{"name": "c"}}
+					}
 					return nil
+				},
+				More: func(t *testing.T, _ *resttest.Server) {
+					resttest.Want(t, last.raw(t, resttest.Token, "?name=more", "RIFFm", "audio/wav"), http.StatusCreated, nil)
 				},
 			})
 		})
 	}
+}
+
+func TestAReplacedFileKeepsItsOldBytesWhileTheyMayBeFetched(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d)
+		put := func(query, body string, status int, headers ...string) media.File {
+			var file media.File
+			headers = append([]string{"Content-Type", "audio/wav"}, headers...)
+			w := f.Do(t, resttest.Token, http.MethodPut, "/v1/media/by/external_id/welcome?"+query, body, headers...)
+			if resttest.Want(t, w, status, nil); status < http.StatusBadRequest {
+				resttest.Want(t, w, status, &file)
+			}
+			return file
+		}
+		url := func(id string) (link, etag string) {
+			link, etag, err := f.service.URL(t.Context(), resttest.Account, webhooks.MediaID(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return link, etag
+		}
+		first := put("name=a", "RIFF old", http.StatusCreated)
+		link, etag := url(first.ID)
+		second := put("name=b", "RIFF newer", http.StatusOK, "If-Match", `"1"`)
+		if second.ID != first.ID || second.Name != "b" || second.Size != 10 || second.SHA256 == first.SHA256 {
+			t.Errorf("from %+v to %+v", first, second)
+		}
+		newLink, newEtag := url(first.ID)
+		if newEtag == etag || strings.Split(newLink, "?")[0] == strings.Split(link, "?")[0] {
+			t.Errorf("%s %s became %s %s", link, etag, newLink, newEtag)
+		}
+		// What was refused has left nothing, and the old bytes stay for now.
+		put("name=c", "no audio", http.StatusUnprocessableEntity)
+		put("name=c", "RIFF stale", http.StatusPreconditionFailed, "If-Match", `"1"`)
+		if err := f.service.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := f.files(t); n != 2 {
+			t.Errorf("%d files, want the new and the old", n)
+		}
+		if _, err := d.Write().NewRaw("UPDATE outbox SET available_at = ?", db.Now().Add(-time.Minute)).Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := f.service.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := f.files(t); n != 1 {
+			t.Errorf("%d files, want the new alone", n)
+		}
+		resttest.Want(t, f.Do(t, resttest.Token, http.MethodDelete, "/v1/media/"+first.ID, nil), http.StatusNoContent, nil)
+		if n := f.files(t); n != 0 {
+			t.Errorf("%d files are left", n)
+		}
+	})
 }
 
 func TestUploads(t *testing.T) {

@@ -5,13 +5,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"net/url"
 	"time"
 	"unicode/utf8"
 
@@ -35,27 +35,18 @@ type Service struct {
 // Operations are the functions of the specification's operations.
 func (s *Service) Operations() map[string]rest.Operation {
 	return map[string]rest.Operation{
-		"listMedia":   rest.Op(s.list),
+		"listMedia":   rest.List[File](s.DB, table()),
+		"searchMedia": rest.Search[File](s.DB, table()),
 		"uploadMedia": rest.Op(s.upload),
-		"getMedia":    rest.Op(s.get),
+		"getMedia":    rest.Get[File](s.DB),
+		"updateMedia": rest.Op(s.update),
 		"deleteMedia": rest.Op(s.remove),
+		"upsertMedia": rest.Op(s.upsert),
 	}
 }
 
 func table() list.Table {
 	return list.Table{Fields: list.Common(map[string]list.Field{"name": {Sort: true}}), Search: []string{"name"}}
-}
-
-type listIn struct {
-	Query url.Values `query:"*"`
-}
-
-func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[File], error) {
-	q, err := table().Parse(in.Query)
-	if err != nil {
-		return list.Page[File]{}, err
-	}
-	return list.Run[File](ctx, s.DB, who.Scope, q)
 }
 
 type uploadIn struct {
@@ -64,9 +55,20 @@ type uploadIn struct {
 	Upload     rest.Upload `body:"stream"`
 }
 
-// upload stores the bytes before the row, so that a row always has its bytes. Bytes whose row could not be written are
-// removed again.
 func (s *Service) upload(ctx context.Context, who auth.Caller, in uploadIn) (*File, error) {
+	f, err := s.take(ctx, who, in)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Insert(ctx, s.DB, who.Scope, f); err != nil {
+		return nil, s.drop(ctx, f, err)
+	}
+	return f, nil
+}
+
+// take checks an upload and stores the bytes, so that a row always has its bytes. Those whose row could not be written
+// are to be dropped.
+func (s *Service) take(ctx context.Context, who auth.Caller, in uploadIn) (*File, error) {
 	got, err := read(in)
 	if err != nil {
 		return nil, err
@@ -93,10 +95,88 @@ func (s *Service) upload(ctx context.Context, who auth.Caller, in uploadIn) (*Fi
 	if err := s.Blobs.Put(ctx, f.key(), bytes.NewReader(got.body), f.Size); err != nil {
 		return nil, fmt.Errorf("media %s: %w", f.ID, err)
 	}
-	if err := db.Insert(ctx, s.DB, who.Scope, f); err != nil {
-		return nil, errors.Join(err, s.Blobs.Delete(context.WithoutCancel(ctx), f.key()))
-	}
 	return f, nil
+}
+
+// drop removes the bytes of a file that did not come to be, for a cause.
+func (s *Service) drop(ctx context.Context, f *File, cause error) error {
+	return errors.Join(cause, s.Blobs.Delete(context.WithoutCancel(ctx), f.key()))
+}
+
+type upsertIn struct {
+	ExternalID string      `path:"external_id"`
+	IfMatch    string      `header:"If-Match"`
+	Name       string      `query:"name"`
+	Upload     rest.Upload `body:"stream"`
+}
+
+// upsert stores a new file, or other bytes and another name for the one there is. The old bytes stay for as long as an
+// edge may be fetching them.
+func (s *Service) upsert(ctx context.Context, who auth.Caller, in upsertIn) (rest.Answer, error) {
+	f, err := s.take(ctx, who, uploadIn{Name: in.Name, Upload: in.Upload})
+	if err != nil {
+		return rest.Answer{}, err
+	}
+	if f.ExternalID != nil && *f.ExternalID != in.ExternalID {
+		return rest.Answer{}, s.drop(ctx, f, problem.InvalidField("external_id", "path", "must be the one in the path, or be left out"))
+	}
+	f.ExternalID = &in.ExternalID
+	answer, err := rest.Upsert(ctx, s.DB, who, in.ExternalID, in.IfMatch, func(ctx context.Context, tx *db.Tx) (*File, error) {
+		return f, db.Insert(ctx, tx, who.Scope, f)
+	}, func(ctx context.Context, tx *db.Tx, old *File) error {
+		replaced := replacedBlob{Key: old.key()}
+		old.Name, old.ContentType, old.Size, old.SHA256, old.Blob, old.Metadata = f.Name, f.ContentType, f.Size, f.SHA256, f.key(), nil
+		return db.Enqueue(ctx, tx, who.AccountID, replacedTopic, replaced, db.Now().Add(grantFor))
+	})
+	if err != nil {
+		return rest.Answer{}, s.drop(ctx, f, err)
+	}
+	return answer, nil
+}
+
+// replacedBlob is the outbox message of bytes that no row has any more.
+type replacedBlob struct {
+	Key string `json:"key"`
+}
+
+const (
+	replacedTopic = "media.replaced"
+	sweepAtOnce   = 100
+	sweepLease    = time.Minute
+)
+
+// Sweep removes the bytes of files that were replaced and that no edge can be fetching any more. Call it every few
+// minutes.
+func (s *Service) Sweep(ctx context.Context) error {
+	messages, err := s.DB.Claim(ctx, replacedTopic, sweepAtOnce, sweepLease)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		var replaced replacedBlob
+		if err := json.Unmarshal(m.Payload, &replaced); err != nil {
+			return fmt.Errorf("%s %s: %w", replacedTopic, m.ID, err)
+		}
+		if err := s.Blobs.Delete(ctx, replaced.Key); err != nil {
+			return err
+		}
+	}
+	return s.DB.Done(ctx, messages...)
+}
+
+// draft is what a merge patch of a file is applied to.
+type draft struct {
+	rest.Keys
+	Name string `json:"name"`
+}
+
+func (s *Service) update(ctx context.Context, who auth.Caller, in rest.PatchIn) (*File, error) {
+	return db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(f *File) error {
+		d := draft{Keys: rest.Keys{ExternalID: f.ExternalID, Metadata: f.Metadata}, Name: f.Name}
+		err := in.Patch.Apply(&d)
+		f.ExternalID, f.Metadata, f.Name = d.ExternalID, d.Metadata, d.Name
+		return err
+	})
 }
 
 // uploaded is what was sent, in whichever form.
@@ -187,21 +267,8 @@ func broken(err error) error {
 	return problem.Invalid("the body ended early, or is not well-formed multipart/form-data; send it again")
 }
 
-type byID struct {
-	ID string `path:"media_id"`
-}
-
-func (s *Service) get(ctx context.Context, who auth.Caller, in byID) (*File, error) {
-	return db.Get[File](ctx, s.DB, who.Scope, in.ID)
-}
-
-type removeIn struct {
-	byID
-	IfMatch string `header:"If-Match"`
-}
-
 // remove deletes the row first: bytes without a row are found by nobody.
-func (s *Service) remove(ctx context.Context, who auth.Caller, in removeIn) (rest.None, error) {
+func (s *Service) remove(ctx context.Context, who auth.Caller, in rest.ChangeIn) (rest.None, error) {
 	f, err := db.Get[File](ctx, s.DB, who.Scope, in.ID)
 	if err != nil {
 		return rest.None{}, err

@@ -122,6 +122,9 @@ func (s *Service) Finish(ctx context.Context, f Finish) (done Finished, err erro
 func (s *Service) insert(ctx context.Context, f Finish) (*Recording, error) {
 	at := db.Now().Add(-duration(f.Samples).Duration())
 	r := newRow(f.AccountID, f.CallID, f.RecordingID, at, f.Channels, f.Codec)
+	if err := own(ctx, s.DB, r); err != nil {
+		return nil, err
+	}
 	_, err := s.DB.Write().NewInsert().Model(r).On("CONFLICT (id) DO NOTHING").Exec(ctx)
 	return r, db.Check(err)
 }

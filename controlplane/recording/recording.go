@@ -4,6 +4,8 @@ package recording
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"regexp"
 	"time"
@@ -32,6 +34,7 @@ const (
 type Recording struct {
 	bun.BaseModel `bun:"table:recordings" json:"-"`
 	db.Row
+	db.Owned
 
 	CallID    webhooks.CallID  `bun:"call_id" json:"call_id"`
 	Status    Status           `bun:"status" json:"status"`
@@ -100,6 +103,9 @@ func started(ctx context.Context, tx *db.Tx, e webhooks.Event) error {
 		return nil
 	}
 	r := newRow(e.AccountID, e.CallID, e.Data.RecordingID, e.OccurredAt, e.Data.Channels, e.Data.Codec)
+	if err := own(ctx, tx, r); err != nil {
+		return err
+	}
 	_, err := tx.Write().NewInsert().Model(r).On("CONFLICT (id) DO NOTHING").Exec(ctx)
 	return err
 }
@@ -110,4 +116,16 @@ func newRow(account webhooks.AccountID, call webhooks.CallID, id webhooks.Record
 		Row:    db.Row{ID: string(id), AccountID: string(account), Metadata: map[string]any{}, CreatedAt: now, UpdatedAt: now, Etag: "1"},
 		CallID: call, Status: StatusRecording, StartedAt: at, Channels: max(1, channels), Format: formatWAV, Codec: codec,
 	}
+}
+
+// own makes a recording the one's whose call it is of. A call that is not known, or is nobody's, leaves it nobody's.
+func own(ctx context.Context, conn db.Conn, r *Recording) error {
+	var of call.Call
+	err := conn.Read().NewSelect().Model(&of).Column("owner_id", "department_id").
+		Where("id = ?", r.CallID).Where("account_id = ?", r.AccountID).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	r.Owned = of.Owned
+	return db.Check(err)
 }

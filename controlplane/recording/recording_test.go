@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("database/sql.(*DB).connectionOpener"))
 }
 
+// specification is read once: it takes longer than any test.
+var specification = sync.OnceValues(openapi.Load)
+
 // fixture is recordings with a call to be recorded, behind the REST API and with blobs on disk behind HTTP.
 type fixture struct {
 	*resttest.Server
@@ -46,7 +50,7 @@ const callID webhooks.CallID = "call_1"
 
 func newFixture(t *testing.T, d *db.DB) *fixture {
 	t.Helper()
-	spec, err := openapi.Load()
+	spec, err := specification()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,19 +479,27 @@ func TestAnEdgeFetchesARecordingOfItsAccountAlone(t *testing.T) {
 }
 
 func TestEveryOperationKeepsThePromisesOfTheAPI(t *testing.T) {
-	var f *fixture
-	open := func(t *testing.T) *resttest.Server {
-		f = newFixture(t, dbtest.Open(t, dbtest.SQLiteURL(t)))
-		return f.Server
+	for name, location := range map[string]func(*testing.T) string{"sqlite": dbtest.SQLiteURL, "postgres": dbtest.PostgresURL} {
+		t.Run(name, func(t *testing.T) {
+			var f *fixture
+			open := func(t *testing.T) *resttest.Server {
+				f = newFixture(t, dbtest.Open(t, location(t)))
+				return f.Server
+			}
+			record := func(t *testing.T, id webhooks.RecordingID) {
+				f.start(t, id, "PCMA", 1)
+				f.ship(t, id, 1, octets(8000))
+				f.finish(t, recording.Finish{RecordingID: id, Codec: "PCMA", Channels: 1, Segments: 1, Samples: 8000})
+			}
+			resttest.Run(t, open, resttest.Suite{
+				Objects: func(t *testing.T, _ *resttest.Server) map[string]string {
+					record(t, "rec_1")
+					return map[string]string{"recording_id": "rec_1"}
+				},
+				More: func(t *testing.T, _ *resttest.Server) { record(t, "rec_2") },
+			})
+		})
 	}
-	resttest.Run(t, open, resttest.Suite{
-		Objects: func(t *testing.T, _ *resttest.Server) map[string]string {
-			f.start(t, "rec_1", "PCMA", 1)
-			f.ship(t, "rec_1", 1, octets(8000))
-			f.finish(t, recording.Finish{RecordingID: "rec_1", Codec: "PCMA", Channels: 1, Segments: 1, Samples: 8000})
-			return map[string]string{"recording_id": "rec_1"}
-		},
-	})
 }
 
 func TestReadingMediaLeavesAnAuditEntryWithoutTheURL(t *testing.T) {

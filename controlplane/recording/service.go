@@ -3,7 +3,6 @@ package recording
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/auth"
@@ -18,39 +17,23 @@ import (
 // Operations are the functions of recordings.yaml.
 func (s *Service) Operations() map[string]rest.Operation {
 	return map[string]rest.Operation{
-		"listRecordings":    rest.Op(s.list),
-		"getRecording":      rest.Op(s.get),
+		"listRecordings":    rest.List[Recording](s.DB, table()),
+		"searchRecordings":  rest.Search[Recording](s.DB, table()),
+		"getRecording":      rest.Get[Recording](s.DB),
 		"getRecordingMedia": rest.Op(s.media),
 		"deleteRecording":   rest.Op(s.remove),
 	}
 }
 
 func table() list.Table {
-	return list.Table{Fields: list.Common(map[string]list.Field{"call_id": {}, "status": {}})}
-}
-
-type listIn struct {
-	Query url.Values `query:"*"`
-}
-
-func (s *Service) list(ctx context.Context, who auth.Caller, in listIn) (list.Page[Recording], error) {
-	q, err := table().Parse(in.Query)
-	if err != nil {
-		return list.Page[Recording]{}, err
-	}
-	return list.Run[Recording](ctx, s.DB, who.Scope, q)
-}
-
-type byID struct {
-	ID string `path:"recording_id"`
-}
-
-func (s *Service) get(ctx context.Context, who auth.Caller, in byID) (*Recording, error) {
-	return db.Get[Recording](ctx, s.DB, who.Scope, in.ID)
+	return list.Table{Fields: list.Common(map[string]list.Field{
+		"call_id": {}, "status": {}, "owner_id": {}, "department_id": {},
+		"started_at": {Type: list.Time}, "duration": {Type: list.Float}, "size": {Type: list.Int},
+	})}
 }
 
 type mediaIn struct {
-	byID
+	rest.ByID
 	As string `query:"as"`
 }
 
@@ -105,13 +88,8 @@ func (s *Service) URL(ctx context.Context, account webhooks.AccountID, id webhoo
 	return link, r.Etag, err
 }
 
-type removeIn struct {
-	byID
-	IfMatch string `header:"If-Match"`
-}
-
 // remove marks the row first: should the bytes not go, the caller hears so, and repeats it.
-func (s *Service) remove(ctx context.Context, who auth.Caller, in removeIn) (rest.None, error) {
+func (s *Service) remove(ctx context.Context, who auth.Caller, in rest.ChangeIn) (rest.None, error) {
 	r, err := db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(r *Recording) error {
 		r.Status, r.Size = StatusDeleted, 0
 		return nil
