@@ -13,6 +13,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/app"
+	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
@@ -21,6 +22,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
 	"github.com/hookswitch/hookswitch/controlplane/recording"
+	"github.com/hookswitch/hookswitch/controlplane/setting"
 	"github.com/hookswitch/hookswitch/controlplane/trunk"
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/webhooks"
@@ -38,7 +40,13 @@ type Service struct {
 	Calls       *call.Service
 	Recordings  *recording.Service
 	Files       *media.Service
-	Log         *slog.Logger
+	// Blocklist decides which numbers may call and be called, and Settings how those that may not are answered; nil is
+	// no list, and every default.
+	Blocklist *blocklist.Service
+	Settings  *setting.Service
+	// Suspended reports whether an account is not served: its calls are refused, its numbers answer nobody. nil is none.
+	Suspended func(ctx context.Context, id webhooks.AccountID) (bool, error)
+	Log       *slog.Logger
 	// DefaultAccount is the one whose domain an edge's own address, and any IP address, stands for; "" for none.
 	DefaultAccount webhooks.AccountID
 	// Now is the time of beats and sweeps; nil is db.Now.
@@ -135,6 +143,12 @@ func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepare
 	a, err := s.Accounts.Get(ctx, o.AccountID)
 	if err != nil {
 		return call.Prepared{}, err
+	}
+	switch suspended, err := s.suspended(ctx, o.AccountID); {
+	case err != nil:
+		return call.Prepared{}, err
+	case suspended:
+		return call.Prepared{}, account.ErrSuspended()
 	}
 	if err := s.mayOriginate(ctx, a); err != nil {
 		return call.Prepared{}, err

@@ -21,6 +21,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/app"
 	"github.com/hookswitch/hookswitch/controlplane/blob"
+	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
@@ -32,6 +33,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/recording"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
 	"github.com/hookswitch/hookswitch/controlplane/rest/resttest"
+	"github.com/hookswitch/hookswitch/controlplane/setting"
 	"github.com/hookswitch/hookswitch/controlplane/trunk"
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/control/controltest"
@@ -49,6 +51,8 @@ type house struct {
 	*edges.Service
 	calls *call.Service
 	web   *http.Client
+	// isSuspended is what Suspended says of every account.
+	isSuspended bool
 
 	mu  sync.Mutex // guards now
 	now time.Time
@@ -94,12 +98,15 @@ func newHouse(t *testing.T, d *db.DB) *house {
 		Credentials: &credential.Service{DB: d, Numbers: numbers}, Calls: h.calls, Recordings: &recording.Service{DB: d, Blobs: blobs, Calls: h.calls},
 		Files: &media.Service{DB: d, Blobs: blobs}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: clock,
 	}
+	h.Blocklist = &blocklist.Service{DB: d, Accounts: accounts, Log: h.Log}
+	h.Settings = &setting.Service{DB: d, Now: clock}
+	h.Suspended = func(context.Context, webhooks.AccountID) (bool, error) { return h.isSuspended, nil }
 	h.calls.Also = append(h.calls.Also, h.Recordings.Apply)
 	h.calls.Edges = h.Service
 	operations := map[string]rest.Operation{}
 	for _, noun := range []interface {
 		Operations() map[string]rest.Operation
-	}{h.Apps, numbers, h.Credentials, h.Trunks, h.calls, h.Recordings} {
+	}{h.Apps, numbers, h.Credentials, h.Trunks, h.calls, h.Recordings, h.Blocklist, h.Settings} {
 		maps.Copy(operations, noun.Operations())
 	}
 	h.Server = resttest.Mount(t, d, spec, operations)

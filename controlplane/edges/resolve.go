@@ -30,6 +30,9 @@ func (s *Service) Resolve(ctx context.Context, q control.ResolveQuery) (control.
 	if err != nil {
 		return control.Resolved{}, err
 	}
+	if err := s.served(ctx, q.AccountID); err != nil {
+		return control.Resolved{}, err
+	}
 	if q.CallerID == "" {
 		q.CallerID = q.Target.CallerID
 	}
@@ -177,6 +180,9 @@ func (s *Service) byTrunk(ctx context.Context, a *account.Account, q control.Res
 	if !ok {
 		return control.Resolved{}, notFound("%s is no number that can be dialled from %s", q.Target.Number, a.DefaultCountry)
 	}
+	if err := s.mayCall(ctx, a, to); err != nil {
+		return control.Resolved{}, err
+	}
 	trunks, err := s.trunks(ctx, q)
 	if err != nil {
 		return control.Resolved{}, err
@@ -242,6 +248,9 @@ func trunkHop(t trunk.Trunk, rank int, to, shown string) control.Hop {
 func (s *Service) uri(ctx context.Context, a *account.Account, q control.ResolveQuery) (control.Resolved, error) {
 	if strings.HasPrefix(q.Target.SIP, "sips:") {
 		return control.Resolved{}, notAllowed("SIP over TLS is not built yet; use a sip: URI")
+	}
+	if err := s.mayCall(ctx, a, userOf(q.Target.SIP)); err != nil {
+		return control.Resolved{}, err
 	}
 	realm, err := s.Accounts.Realm(ctx, q.AccountID)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
@@ -159,6 +160,13 @@ func (s *Service) fromTrunk(ctx context.Context, in control.Incoming, t *trunk.T
 		from = in.PAI
 	}
 	r.From, r.Dialed, r.TrunkID = normal(from, a), in.ToUser, webhooks.TrunkID(t.ID)
+	e, err := s.blocked(ctx, a, blocklist.In, r.From)
+	if err != nil {
+		return control.Route{}, err
+	}
+	if e != nil {
+		return s.toRefusal(ctx, r, n, e)
+	}
 	if r, err = s.toNumber(ctx, r, n); err != nil {
 		return control.Route{}, err
 	}
@@ -166,8 +174,11 @@ func (s *Service) fromTrunk(ctx context.Context, in control.Incoming, t *trunk.T
 	return r, s.reserve(ctx, in.CallID, t)
 }
 
-// route begins a route into an account, unless the account is full.
+// route begins a route into an account, unless the account is suspended or full.
 func (s *Service) route(ctx context.Context, a *account.Account) (control.Route, error) {
+	if err := s.served(ctx, webhooks.AccountID(a.ID)); err != nil {
+		return control.Route{}, err
+	}
 	full, err := s.full(ctx, a)
 	if err != nil {
 		return control.Route{}, err
