@@ -1,0 +1,521 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/uptrace/bun"
+
+	"github.com/hookswitch/hookswitch/controlplane/auth"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/controlplane/rest"
+)
+
+// Type is what a column's text becomes in the JSON of a resource.
+type Type int
+
+// The types.
+const (
+	Text    Type = iota
+	Integer      // a whole number
+	Boolean      // true, false, yes, no, 1, 0, 是, 否
+	JSON         // as it is written
+	Values       // an array of the texts between commas, semicolons or line ends
+)
+
+// Member is a column of a resource whose objects are JSON: the member of the body of its create operation that has the
+// column's name, or the one that Path names ("label.zh").
+type Member struct {
+	Column
+	Type Type
+	Path string
+	// Value, where set, finds what the text stands for, as an id for a name, instead of Type. What is not found is a
+	// Problem.
+	Value func(ctx context.Context, tx *db.Tx, who auth.Caller, text string) (any, error)
+}
+
+// Shape says how the rows of a table become objects of a rest.Resource.
+type Shape struct {
+	Name    string // "numbers"
+	Label   Label
+	Members []Member
+	// Key is the member whose value, beside external_id, tells which object a row is: its name, which is that of the
+	// database's column too. Empty when there is none.
+	Key string
+	// Normal gives the function that brings the key into the form in which it is stored; ok is false for what is no key.
+	// It is called once for each batch. nil leaves it as it is.
+	Normal func(ctx context.Context, tx *db.Tx, who auth.Caller) (func(text string) (key string, ok bool), error)
+	// Together writes new objects with one statement. Put may then use its transaction for reading alone, or must be
+	// harmless when it is undone.
+	Together bool
+}
+
+// Of makes an import of a resource of the REST API: what is written goes through its Put, is checked against the
+// specification of its create and update operations, and follows who may see which row.
+func Of[T, D any, P db.Entity[T], Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Resource[T, D], s Shape) Resource {
+	o := of[T, D, P, Q]{direct: direct, resource: r, shape: s}
+	made := Resource{
+		Name: s.Name, Permission: s.Name + ".write", Label: s.Label,
+		Import: o.one, Remove: o.remove, Restore: o.restore, Around: r.Exclusive,
+	}
+	for _, m := range s.Members {
+		made.Columns = append(made.Columns, m.Column)
+	}
+	// What is stored with the object is not stored for many at once.
+	if s.Together && r.Stored == nil {
+		made.Bulk = o.many
+	}
+	return made
+}
+
+// of is the methods of one resource.
+type of[T, D any, P db.Entity[T], Q rest.Drafted[D]] struct {
+	direct   func() *rest.Direct
+	resource rest.Resource[T, D]
+	shape    Shape
+}
+
+const externalID = "external_id"
+
+// body makes the JSON of a row.
+func (o of[T, D, P, Q]) body(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string) (map[string]any, error) {
+	body := map[string]any{}
+	for _, m := range o.shape.Members {
+		text, there := row[m.Name]
+		if !there {
+			continue
+		}
+		value, err := m.value(ctx, tx, who, text)
+		if err != nil {
+			return nil, err
+		}
+		at, path := body, strings.Split(m.path(), ".")
+		for _, part := range path[:len(path)-1] {
+			inner, ok := at[part].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				at[part] = inner
+			}
+			at = inner
+		}
+		at[path[len(path)-1]] = value
+	}
+	return body, nil
+}
+
+func (m Member) path() string {
+	if m.Path != "" {
+		return m.Path
+	}
+	return m.Name
+}
+
+func (m Member) value(ctx context.Context, tx *db.Tx, who auth.Caller, text string) (any, error) {
+	if m.Value != nil {
+		return m.Value(ctx, tx, who, text)
+	}
+	value, err := m.Type.value(text)
+	if err != nil {
+		return nil, problem.InvalidField("/"+m.Name, "type", "%s", err.Error())
+	}
+	return value, nil
+}
+
+// value is a text as JSON of the type.
+func (k Type) value(text string) (any, error) {
+	switch k {
+	case Integer:
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("must be a whole number, is %q", text)
+		}
+		return json.Number(strconv.FormatInt(n, 10)), nil
+	case Boolean:
+		switch strings.ToLower(text) {
+		case "true", "yes", "y", "1", "是", "启用":
+			return true, nil
+		case "false", "no", "n", "0", "否", "停用":
+			return false, nil
+		}
+		return nil, fmt.Errorf("must be yes or no, is %q", text)
+	case JSON:
+		var value any
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		if err := d.Decode(&value); err != nil || d.More() {
+			return nil, errors.New("must be JSON")
+		}
+		return value, nil
+	case Values:
+		values := []any{}
+		for _, each := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(",;，；、\n", r) }) {
+			if each = strings.TrimSpace(each); each != "" {
+				values = append(values, each)
+			}
+		}
+		return values, nil
+	}
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' }) {
+		return nil, errors.New("has characters that are no text")
+	}
+	return text, nil
+}
+
+// key gives the stored form of a row's key, "" when the row has none.
+func (o of[T, D, P, Q]) key(row map[string]string, normal func(string) (string, bool)) (string, error) {
+	text := row[o.shape.Key]
+	if o.shape.Key == "" || text == "" || normal == nil {
+		return text, nil
+	}
+	key, ok := normal(text)
+	if !ok {
+		// Put says what it must be.
+		return "", nil
+	}
+	return key, nil
+}
+
+func (o of[T, D, P, Q]) normal(ctx context.Context, tx *db.Tx, who auth.Caller) (func(string) (string, bool), error) {
+	if o.shape.Normal == nil {
+		return nil, nil
+	}
+	return o.shape.Normal(ctx, tx, who)
+}
+
+// find gives the object that a row is about, nil when there is none. Two ids that lead to two objects are a Conflict, and
+// so is a key that would have to change and cannot.
+func (o of[T, D, P, Q]) find(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string) (*T, error) {
+	normal, err := o.normal(ctx, tx, who)
+	if err != nil {
+		return nil, err
+	}
+	key, err := o.key(row, normal)
+	if err != nil {
+		return nil, err
+	}
+	var found *T
+	byKey := false
+	for _, by := range []struct{ column, value string }{{externalID, row[externalID]}, {o.shape.Key, key}} {
+		if by.column == "" || by.value == "" {
+			continue
+		}
+		object, err := db.Find[T, P](ctx, tx, who.Scope, func(q *bun.SelectQuery) *bun.SelectQuery {
+			return q.Where("?TableAlias.? = ?", bun.Ident(by.column), by.value)
+		})
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if found != nil && db.RowOf[T, P](found).ID != db.RowOf[T, P](object).ID {
+			return nil, problem.Conflict(fmt.Sprintf("external_id and %s are those of two different objects", o.shape.Key))
+		}
+		found, byKey = object, by.column == o.shape.Key
+	}
+	if found != nil && key != "" && !byKey && o.fixed() {
+		return nil, problem.Conflict(fmt.Sprintf("this external_id is that of an object with another %s, which cannot be changed", o.shape.Key))
+	}
+	return found, nil
+}
+
+// fixed reports whether the key stays once the object is there.
+func (o of[T, D, P, Q]) fixed() bool {
+	return o.shape.Key != "" && !o.direct().Takes("update"+o.resource.One, o.shape.Key)
+}
+
+// one is Resource.Import.
+func (o of[T, D, P, Q]) one(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string, on OnDuplicate) (Outcome, error) {
+	found, err := o.find(ctx, tx, who, row)
+	if err != nil {
+		return Outcome{}, err
+	}
+	body, err := o.body(ctx, tx, who, row)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if found == nil {
+		return o.create(ctx, tx, who, body)
+	}
+	if outcome, done := duplicate(on, db.RowOf[T, P](found).ID); done {
+		return outcome, nil
+	}
+	return o.update(ctx, tx, who, db.RowOf[T, P](found).ID, row, body)
+}
+
+// duplicate is the outcome of a row whose object exists, unless that is to be updated.
+func duplicate(on OnDuplicate, id string) (Outcome, bool) {
+	switch on {
+	case Skip:
+		return Outcome{Verdict: Skipped, ObjectID: id, Reason: "is there already"}, true
+	case Fail:
+		return Outcome{Verdict: Wrong, ObjectID: id, Reason: "is there already; choose to skip or to update what is"}, true
+	}
+	return Outcome{}, false
+}
+
+// draft makes the draft of a new object.
+func (o of[T, D, P, Q]) draft(body map[string]any) (d D, err error) {
+	text, err := o.direct().Body("create"+o.resource.One, body, false)
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		return d, problem.Invalid("this cannot be read: " + err.Error())
+	}
+	return d, nil
+}
+
+func (o of[T, D, P, Q]) create(ctx context.Context, tx *db.Tx, who auth.Caller, body map[string]any) (Outcome, error) {
+	d, err := o.draft(body)
+	if err != nil {
+		return Outcome{}, err
+	}
+	made, err := rest.Insert[T, D, P, Q](ctx, tx, o.resource, who, d)
+	if err != nil {
+		return Outcome{}, err
+	}
+	id, etag := db.RowOf[T, P](made).Identity()
+	return Outcome{Verdict: Created, ObjectID: id, Etag: etag}, nil
+}
+
+// update changes what the row has cells for. A row that changes nothing is skipped.
+func (o of[T, D, P, Q]) update(ctx context.Context, tx *db.Tx, who auth.Caller, id string, row map[string]string, body map[string]any) (Outcome, error) {
+	if o.fixed() {
+		delete(body, o.shape.Key) // find has made sure that it is the same
+	}
+	patch, err := o.direct().Body("update"+o.resource.One, body, true)
+	if err != nil {
+		return Outcome{}, err
+	}
+	outcome := Outcome{Verdict: Updated, ObjectID: id}
+	changed, err := db.ChangeTx[T, P](ctx, tx, who.Scope, id, "", func(ctx context.Context, tx *db.Tx, object *T) error {
+		d := o.drawn(object)
+		before, err := json.Marshal(d)
+		if err != nil {
+			return err
+		}
+		if err := rest.Patch(patch).Apply(&d); err != nil {
+			return err
+		}
+		if after, err := json.Marshal(d); err != nil || bytes.Equal(before, after) {
+			return errors.Join(err, errSame)
+		}
+		at := db.RowOf[T, P](object).UpdatedAt
+		outcome.Before, outcome.BeforeAt = before, &at
+		return o.put(ctx, tx, who, object, d)
+	})
+	if errors.Is(err, errSame) {
+		return Outcome{Verdict: Skipped, ObjectID: id, Reason: "has nothing that is not so already"}, nil
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	outcome.Etag = db.RowOf[T, P](changed).Etag
+	for _, m := range o.shape.Members {
+		if _, given := row[m.Name]; given && m.Secret {
+			outcome.Column, outcome.Reason = m.Name, "a revert cannot bring back what it was"
+		}
+	}
+	return outcome, o.stored(ctx, tx, who, changed)
+}
+
+// errSame is a change that changes nothing.
+var errSame = errors.New("transfer: nothing to change")
+
+// drawn is the draft of an object as it is.
+func (o of[T, D, P, Q]) drawn(object *T) D {
+	d, row := o.resource.Draft(object), db.RowOf[T, P](object)
+	*rest.KeysOf[D, Q](&d) = rest.Keys{ExternalID: row.ExternalID, Metadata: row.Metadata}
+	return d
+}
+
+// put writes a draft into an object.
+func (o of[T, D, P, Q]) put(ctx context.Context, tx *db.Tx, who auth.Caller, object *T, d D) error {
+	row, keys := db.RowOf[T, P](object), rest.KeysOf[D, Q](&d)
+	row.ExternalID, row.Metadata = keys.ExternalID, keys.Metadata
+	return o.resource.Put(ctx, tx, who, object, d)
+}
+
+func (o of[T, D, P, Q]) stored(ctx context.Context, tx *db.Tx, who auth.Caller, object *T) error {
+	if o.resource.Stored == nil {
+		return nil
+	}
+	return o.resource.Stored(ctx, tx, who, object)
+}
+
+// restore is Resource.Restore.
+func (o of[T, D, P, Q]) restore(ctx context.Context, tx *db.Tx, who auth.Caller, id, etag string, before json.RawMessage) (string, error) {
+	changed, err := db.ChangeTx[T, P](ctx, tx, who.Scope, id, etag, func(ctx context.Context, tx *db.Tx, object *T) error {
+		var d D
+		if err := json.Unmarshal(before, &d); err != nil {
+			return fmt.Errorf("restore %s: %w", id, err)
+		}
+		return o.put(ctx, tx, who, object, d)
+	})
+	if err != nil {
+		return "", err
+	}
+	return db.RowOf[T, P](changed).Etag, o.stored(ctx, tx, who, changed)
+}
+
+// remove is Resource.Remove.
+func (o of[T, D, P, Q]) remove(ctx context.Context, tx *db.Tx, who auth.Caller, id, etag string) error {
+	object, err := db.Get[T, P](ctx, tx, who.Scope, id)
+	if err != nil {
+		return err
+	}
+	if o.resource.Removing != nil {
+		if err := o.resource.Removing(ctx, tx, who, object); err != nil {
+			return err
+		}
+	}
+	if err := db.Delete[T, P](ctx, tx, who.Scope, id, etag, o.resource.Uses...); err != nil {
+		return err
+	}
+	if o.resource.Removed == nil {
+		return nil
+	}
+	return o.resource.Removed(ctx, tx, who, object)
+}
+
+// many is Resource.Bulk.
+func (o of[T, D, P, Q]) many(ctx context.Context, tx *db.Tx, who auth.Caller, rows []map[string]string, on OnDuplicate) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(rows))
+	// Whom a new object belongs to is decided one by one.
+	if _, narrowed := who.Scope.Rows(); narrowed && db.Owner(new(T)) != nil {
+		return outcomes, nil
+	}
+	normal, err := o.normal(ctx, tx, who)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, len(rows))
+	var byKey, byExternal []string
+	for i, row := range rows {
+		if keys[i], err = o.key(row, normal); err != nil {
+			return nil, err
+		}
+		if keys[i] != "" {
+			byKey = append(byKey, keys[i])
+		}
+		if id := row[externalID]; id != "" {
+			byExternal = append(byExternal, id)
+		}
+	}
+	taken := map[string]string{} // column and value → object id; "" for one of an earlier row
+	if err := o.taken(ctx, tx, who, o.shape.Key, byKey, taken); err != nil {
+		return nil, err
+	}
+	if err := o.taken(ctx, tx, who, externalID, byExternal, taken); err != nil {
+		return nil, err
+	}
+	var fresh []T
+	var places []int
+	for i, row := range rows {
+		id, found := o.known(taken, keys[i], row[externalID])
+		if found {
+			if id != "" {
+				outcomes[i], _ = duplicate(on, id)
+			}
+			continue
+		}
+		object, err := o.object(ctx, tx, who, row)
+		if p, ok := rowError(err); ok {
+			outcomes[i] = wrong(p)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		fresh, places = append(fresh, *object), append(places, i)
+	}
+	if len(fresh) == 0 {
+		return outcomes, nil
+	}
+	if _, err := tx.Write().NewInsert().Model(&fresh).Exec(ctx); err != nil {
+		return nil, db.Check(err)
+	}
+	for n, i := range places {
+		id, etag := db.RowOf[T, P](&fresh[n]).Identity()
+		outcomes[i] = Outcome{Verdict: Created, ObjectID: id, Etag: etag}
+	}
+	return outcomes, nil
+}
+
+// known looks a row's object up among those that are taken, and adds what is not. The id is empty where only Import can
+// say what becomes of the row: its object is made by an earlier one, or its two ids do not agree.
+func (o of[T, D, P, Q]) known(taken map[string]string, key, external string) (id string, found bool) {
+	byKey, hasKey := taken[o.shape.Key+"="+key]
+	byExternal, hasExternal := taken[externalID+"="+external]
+	hasKey, hasExternal = hasKey && key != "", hasExternal && external != ""
+	if key != "" && !hasKey {
+		taken[o.shape.Key+"="+key] = ""
+	}
+	if external != "" && !hasExternal {
+		taken[externalID+"="+external] = ""
+	}
+	switch {
+	case hasKey && hasExternal && byKey != byExternal, hasExternal && key != "" && !hasKey:
+		return "", true
+	case hasKey:
+		return byKey, true
+	}
+	return byExternal, hasExternal
+}
+
+// taken finds which values of a column objects have already.
+func (o of[T, D, P, Q]) taken(ctx context.Context, tx *db.Tx, who auth.Caller, column string, values []string, into map[string]string) error {
+	if column == "" || len(values) == 0 {
+		return nil
+	}
+	var found []struct {
+		ID    string `bun:"id"`
+		Value string `bun:"value"`
+	}
+	err := db.Select[T](tx, who.Scope).Column("id").ColumnExpr("?TableAlias.? AS value", bun.Ident(column)).
+		Where("?TableAlias.? IN (?)", bun.Ident(column), bun.List(values)).Scan(ctx, &found)
+	if err != nil {
+		return db.Check(err)
+	}
+	for _, f := range found {
+		into[column+"="+f.Value] = f.ID
+	}
+	return nil
+}
+
+// object makes a new object as rest.Insert does, but for storing it.
+func (o of[T, D, P, Q]) object(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string) (*T, error) {
+	body, err := o.body(ctx, tx, who, row)
+	if err != nil {
+		return nil, err
+	}
+	d, err := o.draft(body)
+	if err != nil {
+		return nil, err
+	}
+	made := new(T)
+	r := db.RowOf[T, P](made)
+	r.ID, r.AccountID = db.NewID(o.resource.Prefix), who.Scope.AccountID()
+	if err := o.put(ctx, tx, who, made, d); err != nil {
+		return nil, err
+	}
+	if r.Metadata == nil {
+		r.Metadata = map[string]any{}
+	}
+	if text, err := json.Marshal(r.Metadata); err != nil || len(text) > db.MaxMetadata {
+		return nil, problem.RefusedField("/metadata", "size", "may have at most %d bytes as JSON", db.MaxMetadata)
+	}
+	r.CreatedAt = db.Now()
+	r.UpdatedAt, r.Etag = r.CreatedAt, "1"
+	return made, nil
+}
