@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/edge/prompt"
@@ -40,6 +42,9 @@ type Config struct {
 	SpeechURL     string         // an HTTP endpoint that speaks; "" uses espeak-ng where it is installed
 	Version       string
 	Observe       func(webhooks.Event) // may be nil; see session.Config
+	Observer      session.Observer     // for metrics; the zero value tells nobody
+	Tracer        trace.Tracer         // may be nil; see session.Config
+	Blobs         *http.Client         // for the control plane's storage; nil: one that trusts what the system trusts
 	RTPTimeout    time.Duration        // 0: 30 s
 	MaxCalls      int                  // 0: 10,000
 	Digest        []string             // algorithms phones are challenged for; nil: SHA-256 before MD5
@@ -65,9 +70,12 @@ func New(cfg Config) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Blobs == nil {
+		cfg.Blobs = &http.Client{Timeout: time.Minute}
+	}
 	e.guard = guard.New(guard.Config{AllowNetworks: cfg.AllowNetworks})
 	e.prompts = prompt.New(prompt.Config{
-		Guard: e.guard, Media: cfg.Control.Media, Blobs: &http.Client{Timeout: time.Minute},
+		Guard: e.guard, Media: cfg.Control.Media, Blobs: cfg.Blobs,
 		Speech: providers(cfg.SpeechURL, cfg.Logger), Logger: cfg.Logger,
 	})
 	source := addresses{public: cfg.PublicIP, bound: cfg.SIP.Addr()}
@@ -77,6 +85,7 @@ func New(cfg Config) (*Edge, error) {
 		Invite:    func(ctx context.Context, c sip.InviteConfig) (*sip.Dialog, error) { return e.sip.Invite(ctx, c) },
 		MediaAddr: source.toward, SpoolDir: filepath.Join(cfg.DataDir, "spool"), PublicURL: cfg.PublicURL,
 		Observe: cfg.Observe, MaxCalls: cfg.MaxCalls, Digest: cfg.Digest, RTPTimeout: cfg.RTPTimeout, SIP: e.Addr,
+		Observer: cfg.Observer, Tracer: cfg.Tracer, Blobs: cfg.Blobs,
 	})
 	if err != nil {
 		return nil, err
@@ -98,6 +107,12 @@ func (e *Edge) Addr() netip.AddrPort { return e.addr }
 
 // Calls is what the control plane sends commands to.
 func (e *Edge) Calls() *session.Calls { return e.calls }
+
+// SIP is the server below the calls, for metrics.
+func (e *Edge) SIP() *sip.Server { return e.sip }
+
+// Media is the engine below the calls, for metrics.
+func (e *Edge) Media() *media.Engine { return e.media }
 
 // Run serves until ctx ends; call Drain before for an end that cuts nobody off.
 func (e *Edge) Run(ctx context.Context) error {

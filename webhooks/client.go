@@ -93,6 +93,9 @@ type Ask struct {
 	// only says whose it is: RequestID is the webhook-id.
 	Body any
 
+	// Traceparent, when set, gives that header of an attempt, from 1, before it is sent, on the goroutine that asks: of
+	// a span of its own (W3C Trace Context). Otherwise it is made of the call's id.
+	Traceparent func(attempt int) string
 	// Trace, when set, is told each attempt when it is over, on the goroutine that asks.
 	Trace func(Attempt)
 }
@@ -373,6 +376,9 @@ func (c *Client) attempt(ctx context.Context, q *question, number int) (guard.Re
 	req, err := q.message(began)
 	if err != nil {
 		return guard.Response{}, q.failed("error", 0, number, err)
+	}
+	if q.Traceparent != nil {
+		req.Header.Set("Traceparent", q.Traceparent(number))
 	}
 	resp, err := c.guard.Fetch(ctx, req)
 	if !resp.Redirected && resp.Status != 0 {

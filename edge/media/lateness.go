@@ -1,6 +1,7 @@
 package media
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -8,6 +9,8 @@ import (
 // lateness counts how late the slots of one shard came, second by second. The shard writes, anyone reads.
 type lateness struct {
 	seconds [latenessSeconds + 1]latenessSecond
+	ever    [len(latenessBounds) + 1]atomic.Uint64
+	sum     atomic.Int64 // nanoseconds
 }
 
 type latenessSecond struct {
@@ -42,6 +45,8 @@ func (l *lateness) add(second int64, late time.Duration) (newSecond bool) {
 		i++
 	}
 	s.counts[i].Add(1)
+	l.ever[i].Add(1)
+	l.sum.Add(int64(late))
 	return newSecond
 }
 
@@ -73,4 +78,23 @@ func (l *lateness) p99(second int64) time.Duration {
 		above -= sums[k]
 	}
 	return 0
+}
+
+// Lag is how late the slots were that any leg needed, since the engine was made.
+type Lag struct {
+	Bounds []time.Duration // upper ends of the buckets, rising
+	Counts []uint64        // of each bucket alone; the last, one more than Bounds, is what came later than all of them
+	Sum    time.Duration
+}
+
+// Lag adds up all shards.
+func (e *Engine) Lag() Lag {
+	all := Lag{Bounds: slices.Clone(latenessBounds[:]), Counts: make([]uint64, len(latenessBounds)+1)}
+	for _, s := range e.shards {
+		for i := range s.lateness.ever {
+			all.Counts[i] += s.lateness.ever[i].Load()
+		}
+		all.Sum += time.Duration(s.lateness.sum.Load())
+	}
+	return all
 }

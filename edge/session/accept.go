@@ -58,7 +58,7 @@ func (c *Calls) serve(d *sip.Dialog, in control.Incoming, route control.Route) {
 	s.call.NumberID, s.call.TrunkID, s.call.CredentialID = route.NumberID, route.TrunkID, route.CredentialID
 	s.call.ConversationID = webhooks.NewConversationID()
 	if !c.admit(s) {
-		s.cancel(ended{cause: webhooks.CauseOverload})
+		s.dismiss()
 		c.refuse(d, 503, retryAfter)
 		return
 	}
@@ -106,6 +106,7 @@ func (c *Calls) caller(ctx context.Context, d *sip.Dialog) (webhooks.CredentialI
 		c.challenge(d, cred.Realm, true)
 	default:
 		c.bans.Failed(d.RemoteAddr().Addr())
+		c.cfg.Observer.authFailed("INVITE")
 		c.challenge(d, cred.Realm, false)
 	}
 	return "", false
@@ -130,12 +131,14 @@ func ha1(cred control.Credential) func(algorithm string) string {
 }
 
 func (c *Calls) challenge(d *sip.Dialog, realm string, stale bool) {
+	c.cfg.Observer.invited(In, 401)
 	if err := d.Challenge(c.digest.Challenge(d.RemoteAddr().Addr(), realm, stale)); err != nil {
 		c.cfg.Logger.Debug("sip.challenge", "error", err.Error())
 	}
 }
 
 func (c *Calls) refuse(d *sip.Dialog, code int, headers ...sip.Header) {
+	c.cfg.Observer.invited(In, code)
 	if err := d.Reject(code, headers...); err != nil {
 		c.cfg.Logger.Debug("sip.reject", "error", err.Error())
 	}
@@ -153,9 +156,12 @@ func (c *Calls) refuseRoute(d *sip.Dialog, in control.Incoming, err error) {
 	if refusal.Code == control.CodeChallenge {
 		level = slog.LevelDebug // every phone is asked for its password once
 	}
-	c.cfg.Logger.Log(c.ctx, level, "call.refused", "code", refusal.Code, "rule", refusal.Message, "source", d.RemoteAddr().Addr().String(), "sip_call_id", in.SIPCallID)
+	c.cfg.Logger.Log(c.ctx, level, "call.refused", "code", refusal.Code, "source", d.RemoteAddr().Addr().String(), "sip_call_id", in.SIPCallID)
+	// The rule names the number.
+	c.cfg.Logger.Debug("call.refused_by", "rule", refusal.Message, "sip_call_id", in.SIPCallID)
 	switch refusal.Code {
 	case control.CodeSilence:
+		c.cfg.Observer.invited(In, 0)
 		d.Drop()
 	case control.CodeChallenge:
 		c.challenge(d, refusal.Realm, false)

@@ -173,8 +173,8 @@ func (s *Session) prepare(q question) webhooks.Ask {
 			AccountID: s.account, ApplicationID: s.app.ID, CallID: s.id, Call: call,
 			Trigger: q.trigger, Error: webhooks.FailureOf(q.failure), State: slices.Clone(s.state), Data: maps.Clone(s.data),
 		},
-		Trace: s.traced,
 	}
+	s.traceAsk(&a, string(q.reason), s.doing, s.resolve(q.target.URL))
 	if a.Method == "" {
 		a.Method = s.app.Method
 	}
@@ -217,6 +217,14 @@ func (s *Session) resolve(ref string) string {
 
 // fetch asks and reads the answer, in either dialect. It does not touch the session's own fields.
 func (s *Session) fetch(ctx context.Context, a webhooks.Ask) reply {
+	began := time.Now()
+	r := s.read(ctx, a)
+	s.calls.cfg.Observer.asked(outcomeOf(r.err), time.Since(began))
+	return r
+}
+
+// read asks, and takes the answer apart.
+func (s *Session) read(ctx context.Context, a webhooks.Ask) reply {
 	got, err := s.calls.cfg.Webhook.Ask(ctx, a)
 	if err != nil {
 		return reply{err: err}
@@ -243,10 +251,11 @@ func (s *Session) fetch(ctx context.Context, a webhooks.Ask) reply {
 	return reply{program: got.Program, base: got.URL}
 }
 
-// traced logs one attempt to ask.
-func (s *Session) traced(a webhooks.Attempt) {
+// traced logs one attempt to ask, with the URL as it may be shown.
+func (s *Session) traced(a webhooks.Attempt, shown string) {
+	s.calls.cfg.Observer.attempted(outcomeWord(a.Code, a.Status))
 	s.log.Info("webhook.asked",
-		"request_id", a.RequestID, "attempt", a.Number, "method", a.Method, "url", a.URL, "status", a.Status, "code", a.Code,
+		"request_id", a.RequestID, "attempt", a.Number, "method", a.Method, "url", shown, "status", a.Status, "code", a.Code,
 		"duration_ms", a.Duration.Milliseconds(), "bytes_out", a.BytesOut, "bytes_in", a.BytesIn)
 }
 

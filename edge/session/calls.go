@@ -8,11 +8,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
@@ -46,6 +49,10 @@ type Config struct {
 	Blobs *http.Client
 	// Observe, when set, sees every event as it is numbered. It must not block.
 	Observe func(webhooks.Event)
+	// Observer is told what operators measure.
+	Observer Observer
+	// Tracer makes the spans of calls; nil makes none. Its spans without a parent must take their trace id from TraceID.
+	Tracer trace.Tracer
 	// MaxCalls bounds the live legs; 0 is 10,000.
 	MaxCalls int
 	// Digest is the algorithms phones are challenged for; see sip.NewDigestServer.
@@ -68,6 +75,8 @@ type Calls struct {
 	ctx      context.Context // ends when the edge stops for good
 	stop     context.CancelCauseFunc
 	draining atomic.Bool
+	// greeted is whether the control plane has ever answered a beat of this process.
+	greeted atomic.Bool
 	// toldOverload is the second, since 1970, in which the log last heard that calls are refused.
 	toldOverload atomic.Int64
 	work         sync.WaitGroup // one for each session that admit let in
@@ -79,8 +88,9 @@ type Calls struct {
 	// slow would use up the account's requests in flight, or open the circuit of the host that answers its calls.
 	status *webhooks.Client
 
-	mu   sync.Mutex // guards live and known
+	mu   sync.Mutex // guards live, legs and known
 	live map[webhooks.CallID]*Session
+	legs map[Dir]int // of live, by direction
 	// known is where phones have registered from through this edge, with when that ends: they are not strangers.
 	known map[netip.Addr]time.Time
 }
@@ -105,6 +115,7 @@ func New(cfg Config) (*Calls, error) {
 		cfg:    cfg,
 		digest: sip.NewDigestServer(cfg.Digest...),
 		live:   map[webhooks.CallID]*Session{},
+		legs:   map[Dir]int{},
 		known:  map[netip.Addr]time.Time{},
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
@@ -169,6 +180,28 @@ func (c *Calls) Drain(ctx context.Context) error {
 	}
 }
 
+// Ready says why no new calls can be taken: the edge drains, or the control plane has never answered. One that is away for
+// a while leaves the edge ready: routes are remembered.
+func (c *Calls) Ready() error {
+	switch {
+	case c.draining.Load():
+		return errors.New("the edge is draining")
+	case !c.greeted.Load():
+		return errors.New("the control plane has not answered yet")
+	}
+	return nil
+}
+
+// Draining reports whether no new calls are taken any more.
+func (c *Calls) Draining() bool { return c.draining.Load() }
+
+// Legs is how many legs there are in each direction.
+func (c *Calls) Legs() map[Dir]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.legs)
+}
+
 // Live is how many legs there are.
 func (c *Calls) Live() int {
 	c.mu.Lock()
@@ -219,13 +252,17 @@ func (c *Calls) enter(s *Session) bool {
 		return false
 	}
 	c.live[s.id] = s
+	c.legs[s.dir()]++
 	return true
 }
 
 func (c *Calls) remove(s *Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.live, s.id)
+	if _, ok := c.live[s.id]; ok {
+		delete(c.live, s.id)
+		c.legs[s.dir()]--
+	}
 }
 
 func (c *Calls) find(id webhooks.CallID) *Session {
@@ -275,6 +312,9 @@ func (c *Calls) beat(ctx context.Context) {
 		call, done := context.WithTimeout(ctx, 2*time.Second)
 		err := c.cfg.Control.Beat(call, b)
 		done()
+		if err == nil {
+			c.greeted.Store(true)
+		}
 		if now := err != nil && ctx.Err() == nil; now != away {
 			away = now
 			c.cfg.Logger.Warn("control.reachable", "reachable", !away, "error", errorText(err))

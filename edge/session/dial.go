@@ -6,6 +6,8 @@ import (
 	"maps"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/edge/media/codec"
@@ -118,12 +120,13 @@ type callee struct {
 	base   string     // of the URLs in its screen
 	guard  *webhooks.Guard
 	data   map[string]any // of the caller, as it is now
+	span   trace.Span     // of the dial
 }
 
 func (d *dialing) callee(t webhooks.DialTarget) callee {
 	return callee{
 		target: t, query: d.s.resolveQuery(t, d.CallerID), sole: len(d.To) == 1, codecs: d.s.codecs(),
-		base: d.s.base, guard: d.s.guard, data: maps.Clone(d.s.data),
+		base: d.s.base, guard: d.s.guard, data: maps.Clone(d.s.data), span: d.s.doing,
 	}
 }
 
@@ -332,7 +335,7 @@ func (s *Session) callTarget(d *dialing, c callee) {
 		d.parties <- news
 		return
 	}
-	leg := s.calls.newSession(s.calls.ctx, webhooks.NewCallID(), s.account, s.app, s.lang)
+	leg := s.calls.newSession(trace.ContextWithSpan(s.calls.ctx, c.span), webhooks.NewCallID(), s.account, s.app, s.lang)
 	leg.detach = context.AfterFunc(d.ctx, func() { leg.cancel(endOf(d.ctx)) })
 	leg.call.Direction = webhooks.OutboundDial
 	leg.call.ParentCallID, leg.call.ConversationID = s.id, s.call.ConversationID
@@ -342,7 +345,7 @@ func (s *Session) callTarget(d *dialing, c callee) {
 	news.leg = leg
 	if !s.calls.add(leg) {
 		leg.detach()
-		leg.cancel(ended{cause: webhooks.CauseOverload})
+		leg.dismiss()
 		news.end = ended{cause: webhooks.CauseOverload}
 		d.parties <- news
 		return

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/hookswitch/hookswitch/webhooks"
@@ -31,6 +32,10 @@ func (s *Session) emitLocked(kind webhooks.EventType, data webhooks.EventData) {
 	s.fold(e)
 	s.calls.outbox.add(e)
 	s.tellStatus(e, s.recordingStatus(data.RecordingID, kind))
+	s.span.AddEvent(string(kind))
+	if kind == webhooks.EventCallAnswered && s.dir() == In {
+		s.calls.cfg.Observer.invited(In, http.StatusOK)
+	}
 	if s.calls.cfg.Observe != nil {
 		s.calls.cfg.Observe(e)
 	}

@@ -56,7 +56,7 @@ func (s *Session) execute() {
 			s.cancel(ended{cause: webhooks.CauseLoop})
 			return
 		}
-		s.outcome(next, s.perform(next))
+		s.outcome(next, s.observed(next))
 	}
 }
 

@@ -22,7 +22,7 @@ func (c *Calls) Originate(_ context.Context, o control.Originate) error {
 	}
 	s.setData(o.Data)
 	if !c.admit(s) {
-		s.cancel(ended{cause: webhooks.CauseOverload})
+		s.dismiss()
 		return &control.Error{Code: control.CodeBusy, Message: "this edge is full", Cause: webhooks.CauseOverload}
 	}
 	go func() { // Run waits for it

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/edge/media/codec"
@@ -167,7 +169,10 @@ func (s *Session) invite(ctx context.Context, hop control.Hop, p placing, alone 
 	if err != nil {
 		return attempt{end: mediaEnd(err)}
 	}
+	_, span := s.calls.start(ctx, "sip INVITE", trace.SpanKindClient)
 	d, err := s.calls.cfg.Invite(ctx, s.inviteConfig(hop, p, dest, offer, alone))
+	s.calls.cfg.Observer.invited(Out, inviteCode(err))
+	endInvite(span, hop, err)
 	if err == nil {
 		return attempt{dialog: d}
 	}

@@ -15,6 +15,7 @@ import (
 const loadTime = 15 * time.Second
 
 func (s *Session) play(i *webhooks.Play) *webhooks.Trigger {
+	accepted := time.Now()
 	if !i.Early && !s.answer(nil) {
 		return s.interrupted()
 	}
@@ -25,10 +26,12 @@ func (s *Session) play(i *webhooks.Play) *webhooks.Trigger {
 	if i.Early && !s.early() {
 		return s.failed(errors.New("early media needs an offer in the INVITE; play it after answering"))
 	}
+	s.calls.cfg.Observer.promptStarted("play", time.Since(accepted))
 	return s.playout(p, i.Loop, i.Start.Duration())
 }
 
 func (s *Session) say(i *webhooks.Say) *webhooks.Trigger {
+	accepted := time.Now()
 	if !s.answer(nil) {
 		return s.interrupted()
 	}
@@ -42,6 +45,7 @@ func (s *Session) say(i *webhooks.Say) *webhooks.Trigger {
 	if err != nil {
 		return s.failed(err)
 	}
+	s.calls.cfg.Observer.promptStarted("say", time.Since(accepted))
 	return s.playout(p, i.Loop, 0)
 }
 

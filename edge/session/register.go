@@ -44,6 +44,7 @@ func (c *Calls) Register(ctx context.Context, r *sip.Request) {
 		return
 	case err != nil || !cred.Found || auth.Username != user:
 		c.bans.Failed(source)
+		c.cfg.Observer.authFailed("REGISTER")
 		c.rechallenge(r, cred.Realm, false)
 		return
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/edge/sdp"
@@ -35,6 +37,8 @@ type Session struct {
 	ctx     context.Context // its cause is an ended
 	cancel  context.CancelCauseFunc
 	work    sync.WaitGroup // goroutines of this session
+	span    trace.Span     // of the leg's whole life; one that records nothing when nobody traces
+	doing   trace.Span     // of the instruction that runs, else span
 	actions chan control.Action
 	digits  chan byte // keys that came by SIP INFO
 	// confirmed is closed with the ACK (of ours or to us), before which we may send no request in the dialog.
@@ -111,11 +115,19 @@ func (c *Calls) newSession(parent context.Context, id webhooks.CallID, account w
 		recordings: map[webhooks.RecordingID]*spool{},
 		base:       app.VoiceURL,
 	}
+	parent, s.span = c.startCall(parent, id)
+	s.doing = s.span
 	s.ctx, s.cancel = context.WithCancelCause(parent)
 	now := time.Now().UTC()
 	s.call = webhooks.Call{Status: webhooks.StatusRinging, StartedAt: now, Etag: "0"}
 	s.cdr = webhooks.CDR{StartedAt: now}
 	return s
+}
+
+// dismiss ends a session that was made and never let in.
+func (s *Session) dismiss() {
+	s.cancel(ended{cause: webhooks.CauseOverload})
+	s.span.End()
 }
 
 // conduct runs the session's body and ends the leg, whatever happens in it.
@@ -185,12 +197,13 @@ func (s *Session) finish() {
 	}
 	s.hangUp(end)
 	s.stopRecordings()
-	var quality *webhooks.Quality
+	var stats media.Stats
 	if s.leg != nil {
 		s.leg.Close()
-		quality = qualityOf(s.leg.Stats(), s.sdp.active)
+		stats = s.leg.Stats()
 	}
-	s.emitEnded(end, quality)
+	s.emitEnded(end, qualityOf(stats, s.sdp.active))
+	s.observeEnd(end, stats)
 	s.drainActions()
 	s.calls.remove(s)
 	s.work.Wait()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/webhooks"
@@ -71,7 +72,7 @@ func (q *statusQueue) drain(s *Session) {
 func (s *Session) tellOne(c statusCall) {
 	retries := webhooks.MaxRetries
 	ask := webhooks.Ask{
-		URL: s.absolute(c.url), Secrets: s.app.Secrets, Body: c.event, Trace: s.traced,
+		URL: s.absolute(c.url), Secrets: s.app.Secrets, Body: c.event,
 		Limits:  webhooks.Limits{Retries: &retries},
 		Request: webhooks.CallRequest{RequestID: webhooks.RequestID(c.event.ID), AccountID: s.account, CallID: s.id},
 	}
@@ -86,10 +87,13 @@ func (s *Session) tellOne(c statusCall) {
 		}
 		ask.Body, ask.Form = nil, func(webhooks.CallRequest) url.Values { return form }
 	}
+	s.traceAsk(&ask, "status", s.span, ask.URL)
+	began := time.Now()
 	_, err := s.calls.status.Ask(s.calls.told, ask)
+	s.calls.cfg.Observer.asked(outcomeOf(err), time.Since(began))
 	var rejected *webhooks.RejectedError
 	if err != nil && !errors.As(err, &rejected) { // what it answers is nobody's concern
-		s.log.Warn("status.undelivered", "event", c.event.Type, "error", err.Error())
+		s.log.Warn("status.undelivered", "event", c.event.Type, "host", hostOf(ask.URL), "error", outcomeOf(err))
 	}
 }
 

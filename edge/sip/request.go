@@ -146,6 +146,7 @@ func (r *Request) answer(code int, headers []Header) error {
 	if !r.m.sock.stream() {
 		to = r.m.replyTo(to)
 	}
+	r.s.messages.count(r.m.sock, true, r.m.method, res.code)
 	return r.s.send(r.m.sock, to, res.bytes(), r.m.callID)
 }
 

@@ -35,6 +35,7 @@ type Server struct {
 	wg   sync.WaitGroup // everything started, see spawn
 
 	counters counters
+	messages messages
 
 	// mu guards the tables below. It is never held while a transaction or a caller's function is called.
 	mu      sync.Mutex
@@ -228,6 +229,7 @@ func (s *Server) receive(k *socket, peer netip.AddrPort, data []byte) {
 	}
 	if err != nil {
 		s.counters.malformed.Add(1)
+		s.messages.malformed[k.transport()].Add(1)
 		s.log.report("message.malformed", "peer", peer, "bytes", len(data), "error", err)
 		code := 400
 		if m.version != "SIP/2.0" {
@@ -237,6 +239,7 @@ func (s *Server) receive(k *socket, peer netip.AddrPort, data []byte) {
 		return
 	}
 	s.counters.received.Add(1)
+	s.messages.count(k, false, cmp.Or(m.method, m.seqFor), m.code)
 	s.trace(false, k, peer, data, m.callID)
 	if m.isRequest() {
 		m.received(peer)
@@ -264,7 +267,9 @@ func (s *Server) refuse(m *message, r *refusal) {
 	}
 	if err := s.send(m.sock, to, res.bytes(), m.callID); err != nil {
 		s.log.report("message.refuse_failed", "error", err)
+		return
 	}
+	s.messages.count(m.sock, true, m.method, r.code)
 }
 
 // product adds the Server header.
@@ -337,6 +342,7 @@ func (s *Server) handle(m *message) {
 	}
 	key := serverKey(m, m.method)
 	if st := s.serverTx(key); st != nil {
+		s.messages.repeated[m.sock.transport()][dirIn].Add(1)
 		st.repeat()
 		return
 	}
@@ -395,6 +401,7 @@ func (s *Server) handleAck(m *message) {
 func (s *Server) handleCancel(m *message) {
 	own := serverKey(m, methodCancel)
 	if st := s.serverTx(own); st != nil {
+		s.messages.repeated[m.sock.transport()][dirIn].Add(1)
 		st.repeat()
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	gosip "github.com/emiago/sipgo/sip"
@@ -44,6 +45,8 @@ type txConn struct {
 	request []byte
 	ack     []byte
 	callID  string
+	method  string      // of the request
+	begun   atomic.Bool // the request was sent: what follows repeats it
 }
 
 func (c *txConn) LocalAddr() net.Addr    { return net.UDPAddrFromAddrPort(c.sock.local) }
@@ -54,8 +57,12 @@ func (c *txConn) Close() error           { return nil }
 func (c *txConn) WriteMsg(msg gosip.Message) error {
 	switch msg := msg.(type) {
 	case *gosip.Request:
+		c.s.messages.count(c.sock, true, string(msg.Method), 0)
 		if msg.Method == gosip.ACK {
 			return c.s.send(c.sock, c.to, c.ack, c.callID)
+		}
+		if c.begun.Swap(true) {
+			c.s.messages.repeated[c.sock.transport()][dirOut].Add(1)
 		}
 		return c.s.send(c.sock, c.to, c.request, c.callID)
 	case *gosip.Response:
@@ -63,6 +70,7 @@ func (c *txConn) WriteMsg(msg gosip.Message) error {
 		if m == nil {
 			return nil
 		}
+		c.s.messages.count(c.sock, true, c.method, m.code)
 		err := c.s.send(c.sock, c.to, m.bytes(), c.callID)
 		if c.sock.stream() {
 			return err
@@ -121,7 +129,7 @@ func (s *Server) newServerTx(m *message, key string) *serverTx {
 	if !m.sock.stream() {
 		st.reply = m.replyTo(m.peer)
 	}
-	conn := &txConn{s: s, sock: m.sock, to: st.reply, callID: m.callID}
+	conn := &txConn{s: s, sock: m.sock, to: st.reply, callID: m.callID, method: m.method}
 	st.fsm = gosip.NewServerTx(key, fsmRequest(m, m.sock.network), conn, s.quiet)
 	s.mu.Lock()
 	if s.closing || len(s.servers) >= s.c.Limits.Transactions {
@@ -207,7 +215,7 @@ func (s *Server) startTx(m *message, k *socket, to netip.AddrPort, on2xx func(*m
 // sendTx sends a request that has its Via, which CANCEL takes from its INVITE.
 func (s *Server) sendTx(m *message, k *socket, to netip.AddrPort, on2xx func(*message, bool)) (*clientTx, error) {
 	ct := &clientTx{s: s, key: m.via.branch() + "\x00" + m.method, req: m, on2xx: on2xx}
-	ct.conn = &txConn{s: s, sock: k, to: to, request: m.bytes(), callID: m.callID}
+	ct.conn = &txConn{s: s, sock: k, to: to, request: m.bytes(), callID: m.callID, method: m.method}
 	ct.fsm = gosip.NewClientTx(ct.key, fsmRequest(m, k.network), ct.conn, s.quiet)
 	s.mu.Lock()
 	if s.closed {
@@ -236,6 +244,7 @@ func (ct *clientTx) receive(m *message) {
 		ct.conn.ack = ct.ackFor(m).bytes()
 	case ct.final >= 300 && m.code >= 300 && invite:
 		// Not through sipgo, which waits T2 with its lock held before it repeats an ACK.
+		ct.s.messages.count(ct.conn.sock, true, methodAck, 0)
 		if err := ct.s.send(ct.conn.sock, ct.conn.to, ct.conn.ack, ct.conn.callID); err != nil {
 			ct.s.log.report("transaction.ack_failed", "error", err)
 		}

@@ -350,6 +350,7 @@ func (d *Dialog) sendAck(ctx context.Context, invite *message) error {
 	top := via{transport: k.network, host: sentBy.Addr().String(), port: int(sentBy.Port()), params: params{
 		{name: "branch", value: newBranch(), hasValue: true}, {name: "rport"}}}
 	ack.headers = append([]Header{{"Via", top.String()}}, ack.headers...)
+	d.s.messages.count(k, true, methodAck, 0)
 	return d.s.send(k, to, ack.bytes(), d.callID)
 }
 
