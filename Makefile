@@ -8,11 +8,14 @@ SHELL := /bin/bash
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hookswitch/tools
 GOLANGCI_VERSION := v2.15.0
 VERSITYGW_VERSION := v1.8.0
+PEBBLE_VERSION := v2.10.1
 GOLANGCI := $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION)
 VERSITYGW := $(TOOLS)/versitygw-$(VERSITYGW_VERSION)
+PEBBLE := $(TOOLS)/pebble-$(PEBBLE_VERSION)
 
-# The tests start these programs; they find the S3 server by this variable.
+# The tests start these programs; they find the S3 server and the ACME server by these variables.
 export HOOKSWITCH_TEST_VERSITYGW := $(VERSITYGW)
+export HOOKSWITCH_TEST_PEBBLE := $(PEBBLE)
 
 .PHONY: help
 help: ## list the targets
@@ -27,8 +30,9 @@ build: ## bin/hookswitch, one static binary
 	CGO_ENABLED=0 go build -trimpath -o bin/hookswitch ./deploy/cmd/hookswitch
 
 .PHONY: test
-test: deps-test tools build ## set up and run every test: units, virtual-time calls, both databases, SIPp, baresip
+test: deps-test tools build ## set up and run every test: units, virtual-time calls, both databases, SIPp, baresip, the SDK
 	go test -race -timeout 15m ./...
+	cd sdk/typescript && npm ci --silent --no-audit --no-fund && HOOKSWITCH_BINARY=$(CURDIR)/bin/hookswitch npm test --silent
 
 .PHONY: check
 check: deps-run tools ## formatting, vet, linters, the architecture, the specification, generated files
@@ -38,23 +42,26 @@ check: deps-run tools ## formatting, vet, linters, the architecture, the specifi
 	go test -count=1 -run 'TestArchitecture|TestEdgeCarriesNoDriver' ./deploy
 	go test -count=1 ./openapi
 	go generate ./...
-	@git diff --exit-code --stat -- edge/prompt || { echo "generated files are not clean: commit what make generate makes"; exit 1; }
+	cd sdk/typescript && npm ci --silent --no-audit --no-fund && ./generate.sh && npm run --silent check
+	@out=$$(git status --porcelain -- edge/prompt sdk/typescript/src/generated); \
+		if [ -n "$$out" ]; then echo "generated files are not clean: commit what make generate makes"; echo "$$out"; exit 1; fi
 
 .PHONY: e2e
 e2e: deps-test tools build ## only the suites that drive the built binary with SIPp, baresip and hookswitch call
 	go test -race -count=1 -timeout 15m ./deploy/e2e/...
 
 .PHONY: bench
-bench: build ## load the built binary with a generator that verifies every stream; see deploy/bench/README.md
+bench: deps-bench build ## load the built binary with a generator that verifies every stream, and its API; see deploy/bench/README.md
 	go build -trimpath -o bin/hookswitch-bench ./deploy/bench
 	bin/hookswitch-bench $(ARGS)
 
 .PHONY: generate
-generate: deps-run ## make the system prompts anew from their texts
+generate: deps-run ## make the system prompts anew from their texts, and the SDKs from the specification
 	go generate ./...
+	sdk/typescript/generate.sh
 
 .PHONY: tools
-tools: $(GOLANGCI) $(VERSITYGW) ## build the pinned tools into the cache
+tools: $(GOLANGCI) $(VERSITYGW) $(PEBBLE) ## build the pinned tools into the cache
 
 $(GOLANGCI):
 	GOBIN=$(TOOLS)/new go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
@@ -64,9 +71,16 @@ $(VERSITYGW):
 	GOBIN=$(TOOLS)/new go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 	mv $(TOOLS)/new/versitygw $@
 
-.PHONY: deps-run deps-test
+$(PEBBLE):
+	GOBIN=$(TOOLS)/new go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE_VERSION)
+	mv $(TOOLS)/new/pebble $@
+
+.PHONY: deps-run deps-test deps-bench
 deps-run:
 	@deploy/deps.sh espeak-ng
 
+deps-bench:
+	@deploy/deps.sh espeak-ng postgresql
+
 deps-test:
-	@deploy/deps.sh espeak-ng sip-tester baresip-core postgresql redis-server gcc libc6-dev
+	@deploy/deps.sh espeak-ng sip-tester baresip-core postgresql redis-server python3-aiosmtpd gcc libc6-dev

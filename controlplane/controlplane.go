@@ -6,14 +6,20 @@ package controlplane
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/app"
@@ -22,8 +28,10 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/credential"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/edges"
+	"github.com/hookswitch/hookswitch/controlplane/notice"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
+	"github.com/hookswitch/hookswitch/controlplane/user"
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/openapi"
 	"github.com/hookswitch/hookswitch/webhooks"
@@ -36,16 +44,36 @@ type Config struct {
 	Blobs    string // as of blob.Open
 	HTTP     string // address of the REST API; port 0 takes a free one
 
-	PublicURL string      // how the outside reaches HTTP; "" for http:// and that address
-	Edges     string      // address that edges dial; "" for none, when the only edge is in this process
-	EdgesTLS  *tls.Config // of that listener; nil for clear text
+	PublicURL string      // how the outside reaches HTTP; "" for http:// or https:// and that address
+	Host      string      // the name that leads to HTTP's address, for a URL of that; "" for the address itself
+	TLS       *tls.Config // of HTTP; nil for clear text
+	// HSTS is how long browsers are told to insist on TLS (RFC 6797); 0 tells them nothing.
+	HSTS time.Duration
+	// Outside are handlers of paths beside those of the REST API, such as /metrics. May be nil.
+	Outside  map[string]http.Handler
+	Edges    string      // address that edges dial; "" for none, when the only edge is in this process
+	EdgesTLS *tls.Config // of that listener; nil for clear text
 	// DefaultAccount is the name of the account whose domain an edge's own address stands for; "" for none.
 	DefaultAccount string
 	// CheckAudio says in a sentence why an edge could not play an uploaded file.
 	CheckAudio func(file []byte) error
+	// AllowNetworks may be reached by URLs that accounts give although they are not public, RootCAs are trusted there
+	// (nil: the system's), and OIDC and Mail are the identity provider and the mail server of accounts that have none of
+	// their own; nil for none.
+	AllowNetworks []netip.Prefix
+	RootCAs       *x509.CertPool
+	OIDC          *user.Provider
+	Mail          *notice.Mail
 	// RatePerSecond is what a key may ask of the REST API when it has no rate of its own; 0 for 50.
 	RatePerSecond float64
 	Logger        *slog.Logger
+	// ObserveAPI, when set, is told each request of the REST API that was answered. It must not block.
+	ObserveAPI func(operation string, status int, took time.Duration)
+	// ObserveDelivery, when set, is told each attempt to deliver an event to an endpoint: delivered, or what failed in one
+	// word of a small set. It must not block.
+	ObserveDelivery func(outcome string, took time.Duration)
+	// Tracer, when set, makes a span of each request of the REST API, below that of its header Traceparent.
+	Tracer trace.Tracer
 }
 
 // ControlPlane is a control plane that is open: it listens, and serves once it Runs.
@@ -60,12 +88,25 @@ type ControlPlane struct {
 
 	handler     http.Handler
 	accounts    *account.Service
+	users       *user.Service
 	apps        *app.Service
 	numbers     *number.Service
 	credentials *credential.Service
 	edges       *edges.Service
 
+	// What wire adds to; none of it changes once Run is called.
+	workers []worker
+	gauges  []Gauge
+	onStop  []func() // end what lasts as long as its client likes, such as streams, before the servers wait for it
+
 	stopping atomic.Bool
+}
+
+// worker runs beside the servers until its context ends, which is after the last request. An error that it returns
+// before stops the control plane.
+type worker struct {
+	name string
+	run  func(ctx context.Context) error
 }
 
 // New opens the stores, brings the database's schema up to date, and listens. Run serves; Close gives everything back
@@ -96,6 +137,13 @@ func (p *ControlPlane) open(ctx context.Context) error {
 	if p.db, err = db.Open(ctx, p.cfg.Database); err != nil {
 		return err
 	}
+	if strings.HasPrefix(p.cfg.Database, "postgres") {
+		// Off for a superuser and for whoever may bypass it: the scope of each query holds alone then.
+		p.cfg.Logger.Info("db.row_security", "on", p.db.RowSecurity())
+	}
+	if p.cfg.Tracer != nil {
+		p.db.Observe(noteQuery)
+	}
 	if p.bus, err = bus.Open(ctx, p.cfg.Bus); err != nil {
 		return err
 	}
@@ -112,7 +160,7 @@ func (p *ControlPlane) open(ctx context.Context) error {
 // routes puts the REST API beside what lies outside it.
 func (p *ControlPlane) routes(api http.Handler, spec *openapi.Spec) http.Handler {
 	m := http.NewServeMux()
-	m.Handle("/", api)
+	m.Handle("/", p.traced(api))
 	m.Handle("/blobs/", p.blobs.Handler())
 	for _, path := range []string{"/openapi.yaml", "/docs", "/docs/"} {
 		m.Handle(path, spec.Handler())
@@ -121,35 +169,78 @@ func (p *ControlPlane) routes(api http.Handler, spec *openapi.Spec) http.Handler
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // a prober that is gone asks again
 	})
-	m.HandleFunc("GET /readyz", p.ready)
+	m.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := p.Ready(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n")) // a prober that is gone asks again
+	})
+	for path, handler := range p.cfg.Outside {
+		m.Handle(path, handler)
+	}
+	if p.cfg.HSTS > 0 {
+		return strict(m, p.cfg.HSTS)
+	}
 	return m
 }
 
-// readyWithin bounds the checks of /readyz.
-const readyWithin = 2 * time.Second
-
-// ready answers 200 while requests can be served: 503 when the database or the bus is away, and while stopping.
-func (p *ControlPlane) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
-	defer cancel()
-	databaseErr, busErr := p.db.Ping(ctx), p.bus.Ping(ctx)
-	switch {
-	case p.stopping.Load():
-		http.Error(w, "stopping", http.StatusServiceUnavailable)
-	case databaseErr != nil || busErr != nil:
-		p.cfg.Logger.Warn("controlplane.not_ready", "error", errors.Join(databaseErr, busErr).Error())
-		http.Error(w, "the database or the bus does not answer", http.StatusServiceUnavailable)
-	default:
-		_, _ = w.Write([]byte("ok\n")) // a prober that is gone asks again
-	}
+// strict tells browsers never to come back without TLS.
+func strict(next http.Handler, insist time.Duration) http.Handler {
+	value := fmt.Sprintf("max-age=%d", int(insist.Seconds()))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Strict-Transport-Security", value)
+		next.ServeHTTP(w, r)
+	})
 }
 
-// URL is how the outside reaches the REST API.
+// readyWithin bounds the checks of Ready.
+const readyWithin = 2 * time.Second
+
+// Ready says, in words for anyone, why requests cannot be served: the database or the bus is away, or the control plane
+// is stopping.
+func (p *ControlPlane) Ready(ctx context.Context) error {
+	if p.stopping.Load() {
+		return errors.New("stopping")
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	if err := errors.Join(p.db.Ping(ctx), p.bus.Ping(ctx)); err != nil {
+		p.cfg.Logger.Warn("controlplane.not_ready", "error", err.Error())
+		return errors.New("the database or the bus does not answer")
+	}
+	return nil
+}
+
+// URL is how the outside reaches the REST API; where that listens on every address, how this machine does.
 func (p *ControlPlane) URL() string {
 	if p.cfg.PublicURL != "" {
 		return p.cfg.PublicURL
 	}
-	return "http://" + p.http.Addr().String()
+	scheme, usual := "http", uint16(80)
+	if p.cfg.TLS != nil {
+		scheme, usual = "https", 443
+	}
+	at := p.Addr()
+	if at.Addr().IsUnspecified() {
+		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+	}
+	switch {
+	case p.cfg.Host == "":
+		return scheme + "://" + at.String()
+	case at.Port() == usual:
+		return scheme + "://" + p.cfg.Host
+	}
+	return scheme + "://" + net.JoinHostPort(p.cfg.Host, strconv.Itoa(int(at.Port())))
+}
+
+// PublicURL is how the outside reaches the REST API, where Config says so; else "".
+func (p *ControlPlane) PublicURL() string { return p.cfg.PublicURL }
+
+// Addr is where the REST API listens.
+func (p *ControlPlane) Addr() netip.AddrPort {
+	at := p.http.Addr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
 // EdgesAddr is where edges dial, nil for nowhere.
@@ -180,16 +271,26 @@ func (p *ControlPlane) CreateEdgeToken(ctx context.Context, name string) (text s
 
 // NewKey is CreateKey, or with edge CreateEdgeToken, on a database alone: a control plane may be serving on it.
 func NewKey(ctx context.Context, database, accountName, name string, edge bool) (text string, err error) {
+	return onDatabase(ctx, database, func(accounts *account.Service) (string, error) {
+		if edge {
+			return accounts.CreateEdgeToken(ctx, name)
+		}
+		return createKey(ctx, accounts, accountName, name)
+	})
+}
+
+// NewPlatformKey makes an operator's key, which makes accounts and sets their limits, on a database alone. Its text is
+// stored nowhere.
+func NewPlatformKey(ctx context.Context, database, name string) (text string, err error) {
+	return onDatabase(ctx, database, func(accounts *account.Service) (string, error) { return accounts.CreatePlatformKey(ctx, name) })
+}
+
+func onDatabase(ctx context.Context, database string, fn func(*account.Service) (string, error)) (string, error) {
 	d, err := db.Open(ctx, database)
 	if err != nil {
 		return "", err
 	}
-	accounts := &account.Service{DB: d}
-	if edge {
-		text, err = accounts.CreateEdgeToken(ctx, name)
-	} else {
-		text, err = createKey(ctx, accounts, accountName, name)
-	}
+	text, err := fn(&account.Service{DB: d})
 	return text, errors.Join(err, d.Close())
 }
 
@@ -231,6 +332,9 @@ func (p *ControlPlane) Run(ctx context.Context) error {
 	workers, endWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	defer endWorkers()
 	parts.Go(func() { fail("edges", p.edges.Run(workers)) })
+	for _, w := range p.workers {
+		parts.Go(func() { fail(w.name, w.run(workers)) })
+	}
 	parts.Go(func() { p.every(workers, time.Minute, "registrations.expire", p.credentials.Expire) })
 	parts.Go(func() {
 		p.every(workers, time.Hour, "idempotency.purge", func(ctx context.Context) error { return rest.Purge(ctx, p.db) })
@@ -239,6 +343,9 @@ func (p *ControlPlane) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	p.stopping.Store(true)
+	for _, end := range p.onStop {
+		end()
+	}
 	err := shutdown(api, stopWithin)
 	endStreams()
 	err = errors.Join(err, shutdown(forEdge, stopEdgesWithin))
@@ -276,7 +383,7 @@ const (
 
 func (p *ControlPlane) apiServer() *http.Server {
 	return &http.Server{
-		Handler: p.handler, ReadHeaderTimeout: headerWithin, IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
+		Handler: p.handler, TLSConfig: p.cfg.TLS, ReadHeaderTimeout: headerWithin, IdleTimeout: idleFor, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(p.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 }

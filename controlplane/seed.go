@@ -15,6 +15,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/controlplane/user"
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
@@ -25,6 +26,7 @@ type Seed struct {
 	Account     string // name
 	Domain      string // SIP domain, also the digest realm
 	Country     string // of national numbers, such as CN
+	Owner       string // login of the first user, an owner, where the account has none; "" for nobody
 	APIKey      string // "" for one that is made
 	Extensions  []string
 	Number      string          // short code
@@ -39,6 +41,7 @@ type Seeded struct {
 	Domain     string
 	APIKey     string
 	Extensions map[string]string // extension to password
+	OwnerLink  user.Link         // by which the first owner chooses a password; zero when there is a user already
 }
 
 // Seed makes what the first start makes, unless it is there, and has the account stand for the edges' own addresses where
@@ -84,6 +87,11 @@ func (p *ControlPlane) seed(ctx context.Context, s Seed) (Seeded, error) {
 	}
 	if err := p.seedNumber(ctx, scope, s); err != nil {
 		return Seeded{}, err
+	}
+	if s.Owner != "" {
+		if done.OwnerLink, _, err = p.users.First(ctx, a.ID, s.Owner, s.Owner); err != nil {
+			return Seeded{}, err
+		}
 	}
 	if s.APIKey != "" {
 		done.APIKey = s.APIKey

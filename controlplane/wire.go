@@ -3,61 +3,213 @@ package controlplane
 import (
 	"context"
 	"maps"
+	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/agent"
 	"github.com/hookswitch/hookswitch/controlplane/app"
+	"github.com/hookswitch/hookswitch/controlplane/audit"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
+	"github.com/hookswitch/hookswitch/controlplane/blocklist"
+	"github.com/hookswitch/hookswitch/controlplane/calendar"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/delivery"
+	"github.com/hookswitch/hookswitch/controlplane/department"
+	"github.com/hookswitch/hookswitch/controlplane/dictionary"
 	"github.com/hookswitch/hookswitch/controlplane/edges"
+	"github.com/hookswitch/hookswitch/controlplane/endpoint"
+	"github.com/hookswitch/hookswitch/controlplane/event"
+	"github.com/hookswitch/hookswitch/controlplane/job"
+	"github.com/hookswitch/hookswitch/controlplane/live"
 	"github.com/hookswitch/hookswitch/controlplane/media"
+	"github.com/hookswitch/hookswitch/controlplane/notice"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/recording"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
+	"github.com/hookswitch/hookswitch/controlplane/role"
+	"github.com/hookswitch/hookswitch/controlplane/setting"
+	"github.com/hookswitch/hookswitch/controlplane/transfer"
 	"github.com/hookswitch/hookswitch/controlplane/trunk"
+	"github.com/hookswitch/hookswitch/controlplane/user"
 	"github.com/hookswitch/hookswitch/openapi"
 	"github.com/hookswitch/hookswitch/webhooks"
+	"github.com/hookswitch/hookswitch/webhooks/guard"
 )
 
-// wire makes the resources and the handler of the REST API.
+// wire makes the resources and the handler of the REST API, and the workers that run beside it.
 func (p *ControlPlane) wire(ctx context.Context) error {
-	p.accounts = &account.Service{DB: p.db}
+	spec, err := openapi.Load()
+	if err != nil {
+		return err
+	}
+	secret, err := secretNamed(ctx, p.db, "tokens")
+	if err != nil {
+		return err
+	}
+	masks := event.NewMasks(spec.View.Components.Schemas)
+	feed := event.NewFeed(p.db, p.bus, p.cfg.Logger)
+	settings := &setting.Service{DB: p.db}
+
+	roles := p.people(spec, secret)
+	departments, agents := &department.Service{DB: p.db, HasUser: p.users.HasUser}, &agent.Service{DB: p.db}
+	roles.Reports, p.accounts.Agents, p.users.Moved = agents.Reports, agents.Count, agents.Moved
+	p.users.Uses = []db.Use{{Table: "agents", Column: "user_id", Name: "agent"}}
+	if err := roles.Install(ctx); err != nil {
+		return err
+	}
+
 	p.apps = &app.Service{DB: p.db}
 	p.numbers = &number.Service{DB: p.db, Accounts: p.accounts}
 	p.credentials = &credential.Service{DB: p.db, Numbers: p.numbers}
 	trunks := &trunk.Service{DB: p.db, Numbers: p.numbers}
 	files := &media.Service{DB: p.db, Blobs: p.blobs, CheckAudio: p.cfg.CheckAudio}
-	calls := &call.Service{DB: p.db}
+	calls := &call.Service{DB: p.db, Wake: feed.Wake, OwnerOf: agents.OwnerOf, DepartmentOf: agents.DepartmentOf}
 	recordings := &recording.Service{DB: p.db, Blobs: p.blobs, Calls: calls}
 	calls.Also = append(calls.Also, recordings.Apply)
+	blocked := &blocklist.Service{DB: p.db, Accounts: p.accounts, Log: p.cfg.Logger}
 	p.edges = &edges.Service{
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Apps: p.apps, Numbers: p.numbers, Trunks: trunks, Credentials: p.credentials,
-		Calls: calls, Recordings: recordings, Files: files, Log: p.cfg.Logger,
+		Calls: calls, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Suspended: p.suspended, Log: p.cfg.Logger,
 	}
 	calls.Edges = p.edges
 	if err := p.findDefault(ctx); err != nil {
 		return err
 	}
-	spec, err := openapi.Load()
+
+	audited, err := audit.New(p.db, spec.View)
 	if err != nil {
 		return err
 	}
+	endpoints := &endpoint.Service{DB: p.db, Masks: masks, Wake: feed.Tell, Plain: p.cfg.AllowNetworks}
+	notices := &notice.Service{
+		DB: p.db, Bus: p.bus, Accounts: p.accounts, Settings: settings, Masks: masks, Guard: p.guard(), Mail: p.cfg.Mail, Log: p.cfg.Logger,
+	}
+	feed.Also = append(feed.Also, notices.Placed)
+	streams, err := live.New(live.Config{Feed: feed, Masks: masks, Check: p.users.Check, Log: p.cfg.Logger})
+	if err != nil {
+		return err
+	}
+	p.onStop = append(p.onStop, streams.End)
+	p.gauges = append(p.gauges, Gauge{"event_streams_active", "Event streams that are open.", "", func(context.Context) (map[string]float64, error) {
+		return map[string]float64{"": float64(streams.Readers())}, nil
+	}})
+	jobs := &job.Service{DB: p.db, Bus: p.bus, Blobs: p.blobs, Log: p.cfg.Logger, Callers: p.callerOfJob}
+	transfers := transfer.New(p.db, p.blobs, jobs)
+
 	operations := map[string]rest.Operation{}
 	for _, noun := range []interface {
 		Operations() map[string]rest.Operation
-	}{p.apps, p.numbers, p.credentials, trunks, files, calls, recordings} {
+	}{
+		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, calls, recordings,
+		&calendar.Service{DB: p.db}, &dictionary.Service{DB: p.db}, settings, blocked, notices, audited,
+		&event.Service{DB: p.db, Masks: masks}, endpoints, streams, jobs, transfers,
+	} {
 		maps.Copy(operations, noun.Operations())
 	}
+	if transfers.Direct, err = rest.NewDirect(spec, operations); err != nil {
+		return err
+	}
+	direct := func() *rest.Direct { return transfers.Direct }
+	transfers.Register(
+		transfer.Numbers(direct, p.numbers.Resource()), transfer.Credentials(direct, p.credentials.Resource()),
+		transfer.BlocklistEntries(direct, blocked.Resource()),
+	)
 	api, err := rest.Mount(rest.Config{
-		DB: p.db, Bus: p.bus, Log: p.cfg.Logger, Authenticate: func(ctx context.Context, c rest.Credential) (auth.Caller, error) {
-			return p.accounts.Authenticate(ctx, c.Bearer, c.From)
-		}, RatePerSecond: p.cfg.RatePerSecond,
+		DB: p.db, Bus: p.bus, Log: p.cfg.Logger, Authenticate: p.users.Authenticate, RatePerSecond: p.cfg.RatePerSecond, Observe: p.observe,
 	}, spec, operations)
 	if err != nil {
 		return err
 	}
 	p.handler = p.routes(api, spec)
+	return p.work(feed, streams, jobs, transfers, notices, blocked, files)
+}
+
+// people makes accounts, users and roles, which need each other.
+func (p *ControlPlane) people(spec *openapi.Spec, secret []byte) *role.Service {
+	permissions := role.NewPermissions(permissionsOf(spec)...)
+	roles := &role.Service{DB: p.db, Permissions: permissions}
+	p.accounts = &account.Service{
+		DB: p.db, Knows: permissions.Knows,
+		OnCreate: []func(context.Context, *db.Tx, string) error{
+			func(ctx context.Context, tx *db.Tx, account string) error { return roles.InstallIn(ctx, tx, account) },
+		},
+	}
+	p.users = &user.Service{
+		DB: p.db, Bus: p.bus, Accounts: p.accounts, Log: p.cfg.Logger, Secret: secret, PublicURL: p.URL(), DefaultAccount: p.cfg.DefaultAccount,
+		OIDC: p.cfg.OIDC, HTTP: p.guard(), MayGrant: roles.MayGrant,
+		Compile: func(ctx context.Context, account string, roleIDs []string, userID, departmentID string) ([]string, map[string]auth.Rows, auth.Mask, error) {
+			g, err := roles.Compile(ctx, account, roleIDs, userID, departmentID)
+			return g.Permissions, g.Reach, g.Mask, err
+		},
+	}
+	return roles
+}
+
+// permissionsOf are those that the operations of a specification ask for.
+func permissionsOf(spec *openapi.Spec) []string {
+	var all []string
+	for _, item := range spec.View.Paths.Map() {
+		for _, o := range item.Operations() {
+			permission, _ := o.Extensions["x-permission"].(string)
+			all = append(all, permission)
+		}
+	}
+	return all
+}
+
+// guard makes a client for URLs that accounts give. Each who needs one has its own, so that one's connections are no
+// other's.
+func (p *ControlPlane) guard() *guard.Client {
+	return guard.New(guard.Config{AllowNetworks: p.cfg.AllowNetworks, RootCAs: p.cfg.RootCAs})
+}
+
+func (p *ControlPlane) suspended(ctx context.Context, id webhooks.AccountID) (bool, error) {
+	active, err := p.accounts.IsActive(ctx, id)
+	return !active, err
+}
+
+// callerOfJob gives a job the rights that its starter has now. It goes on when the session it was started in is over.
+func (p *ControlPlane) callerOfJob(ctx context.Context, who auth.Caller) (auth.Caller, error) {
+	who.SessionID = ""
+	return p.users.Check(ctx, who)
+}
+
+// work lists what runs beside the servers.
+func (p *ControlPlane) work(feed *event.Feed, streams *live.Service, jobs *job.Service, transfers *transfer.Service, notices *notice.Service, blocked *blocklist.Service, files *media.Service) error {
+	deliveries, err := delivery.New(delivery.Config{
+		DB: p.db, Feed: feed, Guard: p.guard(), Log: p.cfg.Logger, Observe: p.cfg.ObserveDelivery,
+	})
+	if err != nil {
+		return err
+	}
+	feed.Also, feed.Placed = append(feed.Also, deliveries.FanOut), append(feed.Placed, deliveries.Placed)
+	seal, err := secretNamed(context.Background(), p.db, "audit")
+	if err != nil {
+		return err
+	}
+	sealer := &audit.Sealer{DB: p.db, Blobs: p.blobs, Log: p.cfg.Logger, Secret: seal}
+	p.workers = append(p.workers,
+		worker{"events", feed.Run}, worker{"streams", streams.Run}, worker{"deliveries", deliveries.Run}, worker{"jobs", jobs.Run},
+		worker{"notifications", notices.Run}, worker{"blocklist", blocked.Run},
+		p.regularly(time.Minute, "audit.seal", sealer.Seal), p.regularly(5*time.Minute, "media.sweep", files.Sweep),
+	)
+	for name, purge := range map[string]func(context.Context) error{
+		"events.purge": feed.Purge, "deliveries.purge": deliveries.Purge, "jobs.purge": jobs.Purge, "transfers.purge": transfers.Purge,
+		"notifications.purge": notices.Purge, "sessions.purge": p.users.Purge,
+	} {
+		p.workers = append(p.workers, p.regularly(time.Hour, name, purge))
+	}
 	return nil
+}
+
+// regularly is a worker that does a task once and then at an interval.
+func (p *ControlPlane) regularly(interval time.Duration, name string, task func(context.Context) error) worker {
+	return worker{name, func(ctx context.Context) error {
+		p.every(ctx, interval, name, task)
+		return nil
+	}}
 }
 
 // findDefault looks the default account up by its name. Before the first start's Seed there is none.

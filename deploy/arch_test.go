@@ -53,9 +53,11 @@ var may = map[string][]string{
 	"controlplane/delivery":      {"controlplane/*", "webhooks", "webhooks/guard"},
 	"controlplane/rest":          {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/bus", "openapi"},
 	"controlplane/rest/resttest": {"controlplane/*", "openapi"},
+	"controlplane/message/smpp":  {},
 	"controlplane/edges":         {"controlplane/*", "edge/control", "webhooks"},
 	"controlplane":               {"controlplane/*", "edge/control", "openapi", "webhooks", "webhooks/guard"},
 	"openapi":                    {},
+	"console":                    {},
 	"deploy":                     {},
 	"deploy/config":              {},
 	"deploy/ops":                 {"controlplane/*", "edge/*"},
@@ -74,7 +76,7 @@ var shared = []string{
 // nouns are the resources, each of which may import those before it.
 var nouns = []string{
 	"account", "department", "role", "user", "app", "credential", "agent", "trunk", "number", "media", "call", "recording",
-	"calendar", "dictionary", "setting", "blocklist", "notice", "audit", "endpoint", "transfer",
+	"calendar", "dictionary", "setting", "blocklist", "notice", "message", "audit", "endpoint", "transfer",
 }
 
 type listed struct {

@@ -9,6 +9,7 @@ program() {
     sip-tester) echo sipp ;;
     baresip-core) echo baresip ;;
     postgresql) echo /usr/lib/postgresql/15/bin/postgres ;;
+    python3-aiosmtpd) echo /usr/lib/python3/dist-packages/aiosmtpd/__init__.py ;;
     libc6-dev) echo /usr/include/stdlib.h ;; # which gcc only recommends
     *) echo "$1" ;;
   esac

@@ -66,7 +66,7 @@ func (d *deployment) ask(t *testing.T, method, path string, body any, header htt
 		req.Header = http.Header{}
 	}
 	req.Header.Set("Authorization", "Bearer "+d.key)
-	if body != nil {
+	if body != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", kind)
 	}
 	res, err := rest.Do(req)

@@ -197,7 +197,12 @@ func get(ctx context.Context, known credentials, path string, into any) error {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+known.APIKey)
-	res, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
+	client, err := known.client()
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}

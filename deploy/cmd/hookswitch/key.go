@@ -16,6 +16,7 @@ type keySettings struct {
 	Account  string `flag:"account" default:"demo" help:"the account of an API key"`
 	Name     string `flag:"name" default:"made by hookswitch key" help:"what the key is called in lists"`
 	Edge     bool   `flag:"edge" help:"make a token for edges instead of an API key"`
+	Platform bool   `flag:"platform" help:"make an operator's key instead, which makes accounts and sets their limits"`
 }
 
 // runKey makes a key and prints it, which is the only time it can be seen. The control plane may be running.
@@ -26,13 +27,21 @@ func runKey(ctx context.Context, c cli) error {
 		return err
 	}
 	if len(rest) != 1 || rest[0] != "create" {
-		return errors.New("say what to do: hookswitch key create [--edge]")
+		return errors.New("say what to do: hookswitch key create [--edge|--platform]")
 	}
-	cfg, err := controlConfig(s.common, controlSettings{Database: s.Database}, nil)
+	if s.Edge && s.Platform {
+		return errors.New("a key is for an edge or for the platform: give --edge or --platform, not both")
+	}
+	database, _, err := stores(s.common, s.Database, "")
 	if err != nil {
 		return err
 	}
-	text, err := controlplane.NewKey(ctx, cfg.Database, s.Account, s.Name, s.Edge)
+	var text string
+	if s.Platform {
+		text, err = controlplane.NewPlatformKey(ctx, database, s.Name)
+	} else {
+		text, err = controlplane.NewKey(ctx, database, s.Account, s.Name, s.Edge)
+	}
 	if err != nil {
 		return err
 	}

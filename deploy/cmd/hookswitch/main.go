@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -37,8 +36,9 @@ func commands() []command {
 		{"up", "", "run both halves in one process on SQLite and plain files", runUp},
 		{"edge", "--control URL --token edge_…", "run an edge: SIP and media", runEdge},
 		{"controlplane", "--edges ADDR", "run the control plane: REST API and storage", runControlPlane},
-		{"key", "create [--edge]", "make an API key, or an edge's token", runKey},
+		{"key", "create [--edge|--platform]", "make an API key, an edge's token, or an operator's key", runKey},
 		{"config", "up|edge|controlplane", "print the settings that would be used, as a file for --config", runConfig},
+		{"audit", "verify", "find what was changed in the audit, removed from it or slipped into it", runAudit},
 		{"call", "TO", "place a real SIP call and print what happened", runCall},
 		{"version", "", "print the version", runVersion},
 	}
@@ -93,20 +93,4 @@ func usage(out io.Writer) {
 func runVersion(_ context.Context, c cli) error {
 	fmt.Fprintln(c.out, "hookswitch", version, runtime.Version())
 	return nil
-}
-
-// newLogger writes to standard error: text for a terminal, JSON for a machine.
-func newLogger(s common, out io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level must be debug, info, warn or error, is %q", s.LogLevel)
-	}
-	options := &slog.HandlerOptions{Level: level}
-	switch s.LogFormat {
-	case "json":
-		return slog.New(slog.NewJSONHandler(out, options)), nil
-	case "text":
-		return slog.New(slog.NewTextHandler(out, options)), nil
-	}
-	return nil, fmt.Errorf("--log-format must be text or json, is %q", s.LogFormat)
 }

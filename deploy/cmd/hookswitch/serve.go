@@ -38,7 +38,7 @@ func edgeConfig(c common, s edgeSettings, id webhooks.EdgeID, ctl control.Contro
 	if err != nil {
 		return edge.Config{}, err
 	}
-	networks, err := prefixes(s.AllowNetwork)
+	networks, err := prefixes(c.AllowNetwork)
 	if err != nil {
 		return edge.Config{}, err
 	}
@@ -101,10 +101,6 @@ func runEdge(ctx context.Context, c cli) error {
 	if err := load(&s, c); err != nil {
 		return err
 	}
-	log, err := newLogger(s.common, c.err)
-	if err != nil {
-		return err
-	}
 	if s.Control == "" || s.Token == "" {
 		return errors.New("--control and --token are needed; hookswitch key create --edge makes a token")
 	}
@@ -115,9 +111,15 @@ func runEdge(ctx context.Context, c cli) error {
 	if err != nil {
 		return err
 	}
+	o, err := operate(ctx, c, "edge", string(id), s.common, s.operatorSettings)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	log := o.log
 	giveMediaItsOwnP()
 	raisePriority(log)
-	client, err := control.NewClient(control.ClientConfig{URL: s.Control, Token: s.Token, Log: log})
+	client, err := control.NewClient(control.ClientConfig{URL: s.Control, Token: s.Token, TLS: o.clientTLS(), Log: log})
 	if err != nil {
 		return err
 	}
@@ -126,10 +128,13 @@ func runEdge(ctx context.Context, c cli) error {
 	if err != nil {
 		return err
 	}
+	cfg.Observer, cfg.Tracer, cfg.Blobs = o.metrics.Calls(causes()), o.tracing.Tracer(), o.storage(nil)
 	e, err := edge.New(cfg)
 	if err != nil {
 		return err
 	}
+	o.watchEdge(e, s.MaxCalls)
+	o.serve(func(context.Context) error { return e.Calls().Ready() }, nil)
 	commands, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup
 	parts.Go(func() {

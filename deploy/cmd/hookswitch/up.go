@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane"
 	"github.com/hookswitch/hookswitch/deploy/phone"
@@ -28,6 +30,9 @@ var welcome []byte
 // defaultAccount is the account of the first start.
 const defaultAccount = "demo"
 
+// ownerLogin is the login of its first user.
+const ownerLogin = "admin"
+
 // apiRate is what a key may ask a second when it has no rate of its own.
 const apiRate = 200
 
@@ -35,29 +40,44 @@ const apiRate = 200
 func firstStart(apiKey string) controlplane.Seed {
 	return controlplane.Seed{
 		Account: defaultAccount, Domain: "demo.hookswitch.local", Country: "CN", APIKey: apiKey,
-		Extensions: []string{"1001", "1002"}, Number: "1000", Application: "welcome", Program: welcome,
+		Owner: ownerLogin, Extensions: []string{"1001", "1002"}, Number: "1000", Application: "welcome", Program: welcome,
 	}
 }
 
 // controlConfig makes a control plane's configuration of its settings.
-func controlConfig(c common, s controlSettings, log *slog.Logger) (controlplane.Config, error) {
-	dir, err := filepath.Abs(c.Data)
+func controlConfig(c common, s controlSettings, o *operation) (controlplane.Config, error) {
+	networks, err := prefixes(c.AllowNetwork)
 	if err != nil {
 		return controlplane.Config{}, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	provider, err := s.provider()
+	if err != nil {
 		return controlplane.Config{}, err
 	}
-	if s.Database == "" {
-		s.Database = "sqlite:" + filepath.Join(dir, "hookswitch.db")
+	mail, err := s.mail()
+	if err != nil {
+		return controlplane.Config{}, err
 	}
-	if s.Blobs == "" {
-		s.Blobs = "file:" + filepath.Join(dir, "blobs")
+	database, blobs, err := stores(c, s.Database, s.Blobs)
+	if err != nil {
+		return controlplane.Config{}, err
 	}
 	return controlplane.Config{
-		Database: s.Database, Bus: s.Bus, Blobs: s.Blobs, HTTP: s.HTTP, PublicURL: strings.TrimRight(s.PublicURL, "/"),
-		CheckAudio: checkAudio, RatePerSecond: apiRate, Logger: log,
+		Database: database, Bus: s.Bus, Blobs: blobs, HTTP: s.HTTP, PublicURL: strings.TrimRight(s.PublicURL, "/"),
+		CheckAudio: checkAudio, RatePerSecond: apiRate, AllowNetworks: networks, RootCAs: o.roots, OIDC: provider, Mail: mail, Logger: o.log,
 	}, nil
+}
+
+// stores gives the places of the database and the blobs, which lie below --data where nothing else is said.
+func stores(c common, database, blobs string) (string, string, error) {
+	dir, err := filepath.Abs(c.Data)
+	if err != nil {
+		return "", "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", "", err
+	}
+	return cmp.Or(database, "sqlite:"+filepath.Join(dir, "hookswitch.db")), cmp.Or(blobs, "file:"+filepath.Join(dir, "blobs")), nil
 }
 
 // checkAudio says why a file could not be played.
@@ -72,14 +92,21 @@ func runUp(ctx context.Context, c cli) error {
 	if err := load(&s, c); err != nil {
 		return err
 	}
-	log, err := newLogger(s.common, c.err)
+	o, err := operate(ctx, c, "up", "", s.common, s.operatorSettings)
 	if err != nil {
 		return err
 	}
+	defer o.close()
 	giveMediaItsOwnP()
-	raisePriority(log)
-	cfg, err := controlConfig(s.common, s.controlSettings, log)
+	raisePriority(o.log)
+	if isLoopback(s.HTTP) { // a machine that is tried out: webhooks run beside us
+		s.AllowNetwork = append(s.AllowNetwork, "127.0.0.0/8", "::1/128")
+	}
+	cfg, err := controlConfig(s.common, s.controlSettings, o)
 	if err != nil {
+		return err
+	}
+	if err := o.secure(ctx, &cfg, s.Data, s.httpsSettings); err != nil {
 		return err
 	}
 	cfg.DefaultAccount = defaultAccount
@@ -91,32 +118,33 @@ func runUp(ctx context.Context, c cli) error {
 	if err != nil {
 		return errors.Join(err, plane.Close())
 	}
-	e, err := upEdge(s, plane, log)
+	e, err := upEdge(s, plane, o)
 	if err != nil {
 		return errors.Join(err, plane.Close())
 	}
-	known, err := keepCredentials(s.Data, plane.URL(), reachable(e.Addr()), seeded)
+	known, err := keepCredentials(s.Data, plane.URL(), o.authorityFile(s.Data), reachable(e.Addr()), seeded)
 	if err != nil {
 		return errors.Join(err, plane.Close())
 	}
-	upBanner(c.out, s, known, seeded.First)
-	return serveBoth(ctx, plane, e, s, log)
+	o.watchPlane(plane)
+	o.watchEdge(e, s.MaxCalls)
+	o.serve(func(ctx context.Context) error { return errors.Join(plane.Ready(ctx), e.Calls().Ready()) }, plane)
+	upBanner(c.out, s, known, seeded, o)
+	return serveBoth(ctx, plane, e, s, o.log)
 }
 
 // upEdge opens the edge of the same process.
-func upEdge(s upSettings, plane *controlplane.ControlPlane, log *slog.Logger) (*edge.Edge, error) {
+func upEdge(s upSettings, plane *controlplane.ControlPlane, o *operation) (*edge.Edge, error) {
 	id, err := edgeID(s.Data)
 	if err != nil {
 		return nil, err
 	}
-	if isLoopback(s.HTTP) { // a machine that is tried out: webhooks run beside us
-		s.AllowNetwork = append(s.AllowNetwork, "127.0.0.0/8", "::1/128")
-	}
-	cfg, err := edgeConfig(s.common, s.edgeSettings, id, plane.Control(), log)
+	cfg, err := edgeConfig(s.common, s.edgeSettings, id, plane.Control(), o.log)
 	if err != nil {
 		return nil, err
 	}
 	cfg.PublicURL = plane.URL()
+	cfg.Observer, cfg.Tracer, cfg.Blobs = o.metrics.Calls(causes()), o.tracing.Tracer(), o.storage(plane)
 	e, err := edge.New(cfg)
 	if err != nil {
 		return nil, err
@@ -149,12 +177,16 @@ func runControlPlane(ctx context.Context, c cli) error {
 	if err := load(&s, c); err != nil {
 		return err
 	}
-	log, err := newLogger(s.common, c.err)
+	o, err := operate(ctx, c, "controlplane", "", s.common, s.operatorSettings)
 	if err != nil {
 		return err
 	}
-	cfg, err := controlConfig(s.common, s.controlSettings, log)
+	defer o.close()
+	cfg, err := controlConfig(s.common, s.controlSettings, o)
 	if err != nil {
+		return err
+	}
+	if err := o.secure(ctx, &cfg, s.Data, s.httpsSettings); err != nil {
 		return err
 	}
 	cfg.DefaultAccount, cfg.Edges = s.DefaultAccount, s.Edges
@@ -166,13 +198,16 @@ func runControlPlane(ctx context.Context, c cli) error {
 	if err != nil {
 		return errors.Join(err, plane.Close())
 	}
-	known, err := keepCredentials(s.Data, plane.URL(), "", seeded)
+	known, err := keepCredentials(s.Data, plane.URL(), o.authorityFile(s.Data), "", seeded)
 	if err != nil {
 		return errors.Join(err, plane.Close())
 	}
+	o.watchPlane(plane)
+	o.serve(plane.Ready, plane)
 	fmt.Fprintf(c.out, "\n  Hookswitch %s control plane\n\n  API    %s   documentation %s/docs\n  edges  %s\n", version, plane.URL(), plane.URL(), plane.EdgesAddr())
+	o.banner(c.out, plane.URL())
 	if seeded.First {
-		printSecrets(c.out, s.Data, known)
+		printSecrets(c.out, s.Data, known, seeded)
 	}
 	return plane.Run(ctx)
 }
@@ -186,7 +221,7 @@ func reachable(addr netip.AddrPort) string {
 }
 
 // keepCredentials writes the first start's secrets, or brings the addresses of the file up to date.
-func keepCredentials(dir, url, sip string, seeded controlplane.Seeded) (credentials, error) {
+func keepCredentials(dir, url, authority, sip string, seeded controlplane.Seeded) (credentials, error) {
 	known, found, err := readCredentials(dir)
 	if err != nil {
 		return known, err
@@ -194,14 +229,14 @@ func keepCredentials(dir, url, sip string, seeded controlplane.Seeded) (credenti
 	if !found && !seeded.First {
 		return known, nil // another machine's first start: its secrets are there
 	}
-	known.URL, known.SIP, known.Domain = url, sip, seeded.Domain
+	known.URL, known.CA, known.SIP, known.Domain = url, authority, sip, seeded.Domain
 	if seeded.First {
 		known.APIKey, known.Extensions = seeded.APIKey, seeded.Extensions
 	}
 	return known, writeCredentials(dir, known)
 }
 
-func upBanner(out io.Writer, s upSettings, known credentials, first bool) {
+func upBanner(out io.Writer, s upSettings, known credentials, seeded controlplane.Seeded, o *operation) {
 	fmt.Fprintf(out, "\n  Hookswitch %s\n\n", version)
 	fmt.Fprintf(out, "  SIP    %s (UDP and TCP), domain %s\n", known.SIP, known.Domain)
 	fmt.Fprintf(out, "  API    %s   documentation %s/docs\n", known.URL, known.URL)
@@ -210,17 +245,21 @@ func upBanner(out io.Writer, s upSettings, known credentials, first bool) {
 	if isLoopback(s.HTTP) {
 		fmt.Fprintf(out, "  note   webhooks may lead to this machine (127.0.0.0/8, ::1), because --http is on loopback\n")
 	}
-	if first {
-		printSecrets(out, s.Data, known)
+	o.banner(out, known.URL)
+	if seeded.First {
+		printSecrets(out, s.Data, known, seeded)
 	}
 	fmt.Fprintln(out)
 }
 
 // printSecrets shows the secrets of the first start, this once.
-func printSecrets(out io.Writer, dir string, known credentials) {
+func printSecrets(out io.Writer, dir string, known credentials, seeded controlplane.Seeded) {
 	fmt.Fprintf(out, "\n  first start; these are also in %s:\n", credentialsPath(dir))
 	fmt.Fprintf(out, "  API key         %s\n", known.APIKey)
 	for _, extension := range slices.Sorted(maps.Keys(known.Extensions)) {
 		fmt.Fprintf(out, "  extension %s  password %s\n", extension, known.Extensions[extension])
+	}
+	if seeded.OwnerLink.URL != "" {
+		fmt.Fprintf(out, "\n  the first owner, %q, chooses a password until %s:\n  %s\n", ownerLogin, seeded.OwnerLink.ExpiresAt.Format(time.DateTime+" MST"), seeded.OwnerLink.URL)
 	}
 }

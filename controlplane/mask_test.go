@@ -1,0 +1,544 @@
+package controlplane_test
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
+	"github.com/hookswitch/hookswitch/edge/control"
+	"github.com/hookswitch/hookswitch/edge/control/controltest"
+	"github.com/hookswitch/hookswitch/openapi"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// The customer whose number must not be seen, and one who does not exist. A national number is a part of the whole one.
+const (
+	canary   = "+8613912345678"
+	national = "13912345678"
+	stranger = "+8613787654321"
+)
+
+// shows reports whether a text has the canary's number in it, however it is set apart.
+func shows(text string) bool {
+	bare := strings.NewReplacer(" ", "", "-", "", "(", "", ")", "", "%2B", "", "%20", "").Replace(text)
+	return strings.Contains(text, national[1:]) || strings.Contains(bare, national[1:])
+}
+
+// Everything that a person can read through the API is read by one from whom numbers are hidden, and who may otherwise
+// do everything. Out of reach here, because they come with resources of their own, are what a program does with a number
+// that it was given (its webhooks, the SIP of a phone) and what was written into free texts, metadata and data.
+func TestHiddenNumbersAppearNowhere(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) { hidden(t, found(t, "")) })
+	t.Run("postgres", func(t *testing.T) { hidden(t, found(t, dbtest.PostgresURL(t))) })
+}
+
+func hidden(t *testing.T, c *company) {
+	w := &walk{company: c, spec: load(t)}
+	w.masked = c.hire(t, "masked", "", c.role(t, "everything but numbers", []string{"*"}, over("all"), true)).asker
+	w.plant(t)
+	w.gather(t)
+
+	t.Run("the canary sings to whom numbers are shown", func(t *testing.T) {
+		sung := map[string]bool{}
+		w.each(t, c.admin, func(o operation, text string) { sung[o.id] = sung[o.id] || shows(text) })
+		for _, id := range []string{
+			"listCalls", "searchCalls", "getCall", "listCallEvents", "listEvents", "getEvent", "listAuditEntries", "searchAuditEntries", "getAuditEntry",
+			"listBlocklistEntries", "searchBlocklistEntries", "getBlocklistEntry", "listNumbers", "getNumber", "listCredentials", "getCredential",
+			"listTrunks", "getTrunk", "listImports", "getImport", "getDelivery",
+		} {
+			if !sung[id] {
+				t.Errorf("%s does not show the number at all: what was planted does not reach it", id)
+			}
+		}
+	})
+	t.Run("no answer shows it", func(t *testing.T) {
+		asked := 0
+		w.each(t, w.masked, func(o operation, text string) {
+			asked++
+			if shows(text) {
+				t.Errorf("%s shows the number: %.600s", o.id, around(text))
+			}
+		})
+		var unasked []string
+		for _, o := range w.operations() {
+			if len(w.paths(o.path)) == 0 {
+				unasked = append(unasked, o.id)
+			}
+		}
+		t.Logf("%d answers of %d operations; of these there is no object: %v", asked, len(w.operations()), unasked)
+	})
+	t.Run("no filter tells whether it is there", w.guess)
+	t.Run("no export has it", w.export)
+	t.Run("no stream has it", w.stream)
+	t.Run("who wears the mask cannot take it off", w.unmask)
+}
+
+// around is a text where it shows the number.
+func around(text string) string {
+	at := strings.Index(text, national[1:])
+	return text[max(0, at-300):min(len(text), max(0, at)+100)]
+}
+
+func load(t *testing.T) *openapi.Spec {
+	t.Helper()
+	spec, err := openapi.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
+}
+
+// walk goes through the operations that read.
+type walk struct {
+	*company
+	spec   *openapi.Spec
+	masked asker
+	found  map[string][]string // ids by the path that they fill in: /v1/calls/{call_id}
+}
+
+// operation is one that reads.
+type operation struct {
+	id, method, path string
+	spec             *openapi3.Operation
+}
+
+// operations are those that read, but for streams.
+func (w *walk) operations() []operation {
+	var all []operation
+	for path, item := range w.spec.View.Paths.Map() {
+		for method, o := range item.Operations() {
+			permission, _ := o.Extensions["x-permission"].(string)
+			reads := method == http.MethodGet || strings.HasPrefix(o.OperationID, "search")
+			streams := o.Responses.Status(http.StatusOK) != nil && o.Responses.Status(http.StatusOK).Value.Content.Get("text/event-stream") != nil
+			if reads && !streams && permission != "none" && !strings.HasPrefix(permission, "platform.") {
+				all = append(all, operation{o.OperationID, method, path, o})
+			}
+		}
+	}
+	// What is above comes before what is below it, as gather needs it.
+	slices.SortFunc(all, func(a, b operation) int {
+		return cmp.Or(strings.Compare(a.path, b.path), strings.Compare(a.method, b.method))
+	})
+	return all
+}
+
+// plant brings the number wherever a customer's number goes.
+func (w *walk) plant(t *testing.T) {
+	digits := []webhooks.Event{
+		{Type: webhooks.EventGatherCompleted, Data: webhooks.EventData{Verb: "gather", Outcome: "digits", Digits: national}},
+	}
+	for _, digit := range national {
+		digits = append(digits, webhooks.Event{Type: webhooks.EventDTMF, Data: webhooks.EventData{Digit: string(digit)}})
+	}
+	w.happen(t, "call_in", "rec_in", webhooks.EventData{From: canary, To: "1000", Dialed: "1000", Direction: webhooks.Inbound}, digits...)
+	w.happen(t, "call_out", "rec_out", webhooks.EventData{From: "1000", To: canary, Dialed: national, Direction: webhooks.OutboundDial})
+	number := w.make(t, "/v1/numbers", map[string]any{"number": canary})
+	w.make(t, "/v1/credentials", map[string]any{"extension": "3001", "password": password, "caller_id": canary})
+	w.make(t, "/v1/trunks", map[string]any{"name": "carrier", "address": "sip.carrier.example", "networks": []string{"198.51.100.0/24"}, "caller_id": canary})
+	entry := w.make(t, "/v1/blocklist_entries", map[string]any{"direction": "in", "kind": "number", "number": national, "action": "block"})
+	// Changed, so that the audit has them before and after.
+	w.want(t, w.admin, http.StatusOK, nil, http.MethodPatch, "/v1/blocklist_entries/"+entry, map[string]any{"action": "allow"})
+	w.want(t, w.admin, http.StatusOK, nil, http.MethodPatch, "/v1/numbers/"+number, map[string]any{"metadata": map[string]any{"a": 1}})
+	w.originate(t)
+	endpoint := w.make(t, "/v1/event_endpoints", map[string]any{"url": "https://127.0.0.1:1/", "types": []string{"*"}})
+	w.happen(t, "call_told", "rec_told", webhooks.EventData{From: canary, To: "1000", Direction: webhooks.Inbound})
+	w.upload(t)
+	for _, resource := range []string{"calls", "blocklist_entries"} {
+		field := map[string]string{"calls": "from", "blocklist_entries": "number"}[resource]
+		id := w.make(t, "/v1/exports", map[string]any{"resource": resource, "format": "csv", "filter": map[string]any{field: canary}})
+		w.exported(t, w.admin, id)
+	}
+	eventually(t, "the events have their places", func() bool {
+		_, _, text := w.ask(t, w.admin, http.MethodGet, "/v1/events?limit=1000", nil)
+		return strings.Contains(text, "call_out") && strings.Contains(text, "call_told")
+	})
+	eventually(t, "events are on their way", func() bool {
+		_, _, text := w.ask(t, w.admin, http.MethodGet, "/v1/event_endpoints/"+endpoint+"/deliveries", nil)
+		return strings.Contains(text, "call_told")
+	})
+}
+
+// upload imports the number as the administrator.
+func (w *walk) upload(t *testing.T) {
+	t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for name, value := range map[string]string{"resource": "numbers", "dry_run": "true"} {
+		if err := form.WriteField(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := form.CreateFormFile("file", "customers.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(file, "number,external_id\n"+canary+",a\n"+national+",b\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := form.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.URL()+"/v1/imports", &body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+w.admin.key)
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	answer, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusCreated {
+		t.Fatalf("the import: %s %s, %v", answer.Status, text, err)
+	}
+	eventually(t, "the dry run", func() bool {
+		_, _, text := w.ask(t, w.admin, http.MethodGet, "/v1/imports", nil)
+		return strings.Contains(text, `"status":"checked"`)
+	})
+}
+
+// originate starts a call to the number through the API, with an edge that takes it.
+func (w *walk) originate(t *testing.T) {
+	t.Helper()
+	token, err := w.CreateEdgeToken(t.Context(), "far")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := dial(t, w.plane, token)
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		_ = far.Serve(ctx, "edge_far", &controltest.Edge{OnOriginate: func(context.Context, control.Originate) error { return nil }})
+	})
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+	})
+	eventually(t, "an edge takes the call", func() bool {
+		if err := far.Beat(t.Context(), control.Beat{EdgeID: "edge_far", BootID: "boot", At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		status, _, text := w.ask(t, w.admin, http.MethodPost, "/v1/calls", map[string]any{
+			"to": map[string]any{"number": canary}, "from": canary, "program": []any{map[string]any{"verb": "hangup"}},
+		})
+		if status != http.StatusCreated && status != http.StatusServiceUnavailable {
+			t.Fatalf("%d %s", status, text)
+		}
+		return status == http.StatusCreated
+	})
+}
+
+// gather finds, as the administrator, what the parameters of paths can be: the ids of the rows of the list above.
+func (w *walk) gather(t *testing.T) {
+	w.found = map[string][]string{}
+	for _, o := range w.operations() {
+		if o.method != http.MethodGet {
+			continue
+		}
+		for _, path := range w.paths(o.path) {
+			status, _, text := w.ask(t, w.admin, http.MethodGet, path, nil)
+			var page struct{ Data []map[string]any }
+			if status != http.StatusOK || json.Unmarshal([]byte(text), &page) != nil {
+				continue
+			}
+			for below := range w.spec.View.Paths.Map() {
+				name, ok := strings.CutPrefix(below, o.path+"/{")
+				if name = strings.TrimSuffix(name, "}"); !ok || strings.Contains(name, "/") {
+					continue
+				}
+				for _, row := range page.Data {
+					for _, key := range []string{"id", name} {
+						if id, ok := row[key].(string); ok && len(w.found[path+"/{"+name+"}"]) < 40 {
+							w.found[path+"/{"+name+"}"] = append(w.found[path+"/{"+name+"}"], id)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// paths fills in the parameters of a path, in all ways that are known.
+func (w *walk) paths(template string) []string {
+	filled := []string{""}
+	for _, part := range strings.Split(strings.TrimPrefix(template, "/"), "/") {
+		var next []string
+		for _, path := range filled {
+			if !strings.HasPrefix(part, "{") {
+				next = append(next, path+"/"+part)
+				continue
+			}
+			for _, id := range w.found[path+"/"+part] {
+				next = append(next, path+"/"+url.PathEscape(id))
+			}
+		}
+		filled = next
+	}
+	return filled
+}
+
+// each asks every operation that reads, for every object there is, and gives the answers with their headers. Of required
+// parameters it knows those of numbers.
+func (w *walk) each(t *testing.T, as asker, fn func(o operation, text string)) {
+	t.Helper()
+	for _, o := range w.operations() {
+		for _, path := range w.paths(o.path) {
+			query := url.Values{}
+			for _, p := range o.spec.Parameters {
+				switch {
+				case p.Value.In != openapi3.ParameterInQuery:
+				case p.Value.Name == "limit":
+					query.Set("limit", "100")
+				case p.Value.Required && p.Value.Name == "number":
+					query.Set("number", stranger)
+				case p.Value.Required && len(p.Value.Schema.Value.Enum) > 0:
+					query.Set(p.Value.Name, fmt.Sprint(p.Value.Schema.Value.Enum[0]))
+				}
+			}
+			var body any
+			if o.method == http.MethodPost {
+				body = map[string]any{"limit": 100}
+			}
+			status, header, text := w.ask(t, as, o.method, path+"?"+query.Encode(), body)
+			if status >= http.StatusInternalServerError {
+				t.Errorf("%s %s: %d %s", o.method, path, status, text)
+			}
+			fn(o, fmt.Sprint(header)+text)
+		}
+	}
+}
+
+// guess asks every list for the number and for one that is nowhere, by every filter that takes a text, by the search and
+// by the sort: the answers must be alike, or the number could be found out digit by digit.
+func (w *walk) guess(t *testing.T) {
+	outcome := func(method, path string, body any) string {
+		status, _, text := w.ask(t, w.masked, method, path, body)
+		var page struct{ Data []any }
+		if err := json.Unmarshal([]byte(text), &page); err != nil {
+			t.Errorf("%s %s: %v", method, path, err)
+		}
+		if status >= http.StatusInternalServerError {
+			t.Errorf("%s %s: %d %s", method, path, status, text)
+		}
+		return fmt.Sprintf("%d with %d rows", status, len(page.Data))
+	}
+	asked := 0
+	for _, o := range w.operations() {
+		fields := map[string]bool{}
+		for _, p := range o.spec.Parameters {
+			if p.Value.In == openapi3.ParameterInQuery && p.Value.Schema.Value.Type.Is("string") && !p.Value.Required {
+				fields[p.Value.Name] = true
+			}
+		}
+		if !strings.HasPrefix(o.id, "list") && !strings.HasPrefix(o.id, "search") {
+			continue
+		}
+		if o.method == http.MethodPost {
+			fields = w.properties(o)
+		}
+		for _, path := range w.paths(o.path) {
+			for _, field := range slices.Sorted(maps.Keys(fields)) {
+				for _, part := range []string{canary, national, national[:7], canary[len(canary)-4:]} {
+					other := strings.Map(func(r rune) rune {
+						if r >= '0' && r <= '9' {
+							return '0' + (r-'0'+3)%10
+						}
+						return r
+					}, part)
+					ask := func(value string) string {
+						if o.method == http.MethodGet {
+							return outcome(o.method, path+"?"+url.Values{field: {value}}.Encode(), nil)
+						}
+						if field == "q" {
+							return outcome(o.method, path, map[string]any{"q": value})
+						}
+						return outcome(o.method, path, map[string]any{"filter": map[string]any{field: value}})
+					}
+					asked++
+					if a, b := ask(part), ask(other); a != b {
+						t.Errorf("%s %s by %s: %s for %s, %s for %s", o.method, path, field, a, part, b, other)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("%d questions", asked)
+}
+
+// properties are the fields of the rows of a search, by which it might be filtered, and q.
+func (w *walk) properties(o operation) map[string]bool {
+	fields := map[string]bool{"q": true}
+	rows := o.spec.Responses.Status(http.StatusOK).Value.Content.Get("application/json").Schema.Value.Properties["data"]
+	for name := range rows.Value.Items.Value.Properties {
+		fields[name] = true
+	}
+	return fields
+}
+
+// exported waits until an export is made, and gives its file.
+func (w *walk) exported(t *testing.T, as asker, id string) string {
+	t.Helper()
+	eventually(t, "the export "+id, func() bool {
+		var e struct{ Status string }
+		w.want(t, as, http.StatusOK, &e, http.MethodGet, "/v1/exports/"+id, nil)
+		if e.Status == "failed" {
+			t.Fatalf("export %s has failed", id)
+		}
+		return e.Status == "completed"
+	})
+	_, header, text := w.ask(t, as, http.MethodGet, "/v1/exports/"+id+"/file", nil)
+	link := header.Get("Location")
+	if link == "" {
+		t.Fatalf("the file of export %s: %s", id, text)
+	}
+	if shows(link) && as != w.admin {
+		t.Errorf("the name of the file shows the number: %s", link)
+	}
+	_, header, text = w.ask(t, asker{}, http.MethodGet, strings.TrimPrefix(link, w.URL()), nil)
+	if shows(fmt.Sprint(header)) && as != w.admin {
+		t.Errorf("the headers of the file show the number: %s", header)
+	}
+	return text
+}
+
+// export exports whatever can be exported, and calls in every format.
+func (w *walk) export(t *testing.T) {
+	var all struct {
+		Data []struct{ Resource, Name string }
+	}
+	w.want(t, w.masked, http.StatusOK, &all, http.MethodGet, "/v1/exports/resources", nil)
+	if len(all.Data) == 0 {
+		t.Fatal("there is nothing to export")
+	}
+	exported := 0
+	for _, each := range all.Data {
+		resource := each.Resource + each.Name
+		formats := []string{"jsonl"}
+		if resource == "calls" {
+			formats = []string{"csv", "xlsx", "jsonl"}
+		}
+		for _, format := range formats {
+			status, _, text := w.ask(t, w.masked, http.MethodPost, "/v1/exports", map[string]any{"resource": resource, "format": format})
+			if status == http.StatusForbidden { // the operator's
+				continue
+			}
+			var made struct{ ID string }
+			if err := json.Unmarshal([]byte(text), &made); err != nil || status != http.StatusCreated {
+				t.Fatalf("%s as %s: %d %s", resource, format, status, text)
+			}
+			exported++
+			text = w.exported(t, w.masked, made.ID)
+			if format == "xlsx" {
+				text = unzip(t, text)
+			}
+			if shows(text) {
+				t.Errorf("%s as %s shows the number: %s", resource, format, around(text))
+			}
+		}
+	}
+	t.Logf("%d exports", exported)
+}
+
+// unzip gives all that is in an archive.
+func unzip(t *testing.T, text string) string {
+	t.Helper()
+	archive, err := zip.NewReader(strings.NewReader(text), int64(len(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, f := range archive.File {
+		part, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(&all, part); err != nil {
+			t.Fatal(err)
+		}
+		_ = part.Close()
+	}
+	return all.String()
+}
+
+// stream follows the events from the first to the last one there is.
+func (w *walk) stream(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, w.URL()+"/v1/events/stream?last_event_id=0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Cookie", w.masked.cookie)
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	answer, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s", answer.Status)
+	}
+	last := "call_out"
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if shows(lines.Text()) {
+			t.Errorf("the stream shows the number: %s", lines.Text())
+		}
+		if strings.Contains(lines.Text(), last) && strings.Contains(lines.Text(), "call.ended") {
+			return
+		}
+	}
+	t.Error("the stream ended before the last event")
+}
+
+// unmask tries all that would give its wearer, or somebody he makes, the numbers.
+func (w *walk) unmask(t *testing.T) {
+	open := w.role(t, "everything", []string{"*"}, over("all"), false)
+	mask := w.role(t, "the mask", []string{}, over("own"), true)
+	p := w.hire(t, "both", "", open, mask)
+	for _, try := range []struct {
+		method, path string
+		body         map[string]any
+	}{
+		{http.MethodPost, "/v1/roles", map[string]any{"name": "x", "permissions": []string{"calls.read"}}},
+		{http.MethodPost, "/v1/roles/" + open + "/copies", map[string]any{"name": "x"}},
+		{http.MethodPatch, "/v1/roles/" + mask, map[string]any{"masks": map[string]any{"numbers": false}}},
+		{http.MethodPatch, "/v1/users/" + p.id, map[string]any{"role_ids": []string{open}}},
+		{http.MethodPost, "/v1/users", map[string]any{"login": "friend", "name": "friend", "role_ids": []string{open}}},
+		{http.MethodPost, "/v1/api_keys", map[string]any{"name": "x", "permissions": []string{"calls.read"}}},
+		{http.MethodPost, "/v1/event_endpoints", map[string]any{"url": "https://example.com/", "types": []string{"*"}}},
+	} {
+		status, _, text := w.ask(t, p.asker, try.method, try.path, try.body)
+		if status != http.StatusForbidden && status != http.StatusUnprocessableEntity {
+			t.Errorf("%s %s %v: %d %s", try.method, try.path, try.body, status, text)
+		}
+	}
+	var me struct{ Masks struct{ Numbers bool } }
+	w.want(t, p.asker, http.StatusOK, &me, http.MethodGet, "/v1/me", nil)
+	if !me.Masks.Numbers {
+		t.Error("the mask is off")
+	}
+	// One who wears it may dress others so.
+	w.want(t, p.asker, http.StatusCreated, nil, http.MethodPost, "/v1/users", map[string]any{"login": "other", "name": "other", "role_ids": []string{open, mask}})
+}
