@@ -26,8 +26,8 @@ type settings struct {
 	setup  time.Duration // how long the set-up phase lasts
 	hold   time.Duration // how long all calls of the media phase are up together
 	check  int           // recordings to verify sample by sample
-	only   string        // calls or api; "" for both
-	rows   int           // of each table, in the phase of the REST API
+	only   string        // calls, api, sqlite or postgres; "" for all
+	rows   int           // of each table, in the phases of the REST API
 }
 
 func main() {
@@ -38,22 +38,38 @@ func main() {
 	flag.DurationVar(&s.setup, "setup", 20*time.Second, "how long calls are set up at that rate, one webhook each")
 	flag.DurationVar(&s.hold, "hold", 20*time.Second, "how long the concurrent calls last together")
 	flag.IntVar(&s.check, "check", 100, "recordings to verify sample by sample")
-	flag.StringVar(&s.only, "only", "", "calls or api; both when not given")
-	flag.IntVar(&s.rows, "rows", 1_000_000, "calls, and as many numbers, that the REST API is measured on")
+	flag.StringVar(&s.only, "only", "", "calls, api, or api on sqlite or postgres alone; all when not given")
+	flag.IntVar(&s.rows, "rows", 1_000_000, "calls, and as many numbers, that the REST API is measured on; as many are imported")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	var err error
-	if s.only != "api" {
-		err = run(ctx, s)
-	}
-	if s.only != "calls" {
-		err = errors.Join(err, apiPhases(ctx, s))
-	}
+	err := phases(ctx, s)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// phases measures what was asked for.
+func phases(ctx context.Context, s settings) error {
+	databases, known := map[string][]string{
+		"": {sqlite, postgreSQL}, "api": {sqlite, postgreSQL}, "sqlite": {sqlite}, "postgres": {postgreSQL}, "calls": {},
+	}[s.only]
+	if !known {
+		return fmt.Errorf("--only: must be calls, api, sqlite or postgres, is %q", s.only)
+	}
+	if s.rows < 1000 {
+		return fmt.Errorf("--rows: must be at least 1000, is %d", s.rows)
+	}
+	var err error
+	if s.only == "" || s.only == "calls" {
+		err = run(ctx, s)
+	}
+	if len(databases) > 0 {
+		api := apiSettings{binary: s.binary, rows: s.rows, page: 50, reads: 10 * time.Second}
+		err = errors.Join(err, apiPhases(ctx, api, databases))
+	}
+	return err
 }
 
 func run(ctx context.Context, s settings) error {
@@ -82,20 +98,6 @@ func run(ctx context.Context, s settings) error {
 	stop()
 	parts.Wait()
 	return err
-}
-
-// apiPhases measure the REST API on each database.
-func apiPhases(ctx context.Context, s settings) error {
-	api := apiSettings{binary: s.binary, rows: s.rows, page: 50, reads: 10 * time.Second}
-	if err := apiPhase(ctx, api, "SQLite", ""); err != nil {
-		return err
-	}
-	database, stop, err := startPostgres(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	return apiPhase(ctx, api, "PostgreSQL", database)
 }
 
 // promptSeconds is the length of the prompt that plays in a loop.

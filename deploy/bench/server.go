@@ -30,8 +30,9 @@ type server struct {
 	cmd     *exec.Cmd
 	dir     string
 	http    string
+	edges   string // where edges dial, of a control plane apart
 	sip     netip.AddrPort
-	key     string
+	key     string // "" where another process made the first start
 	hooks   *http.Server
 	mediaID string
 }
@@ -45,42 +46,96 @@ func freePort(ctx context.Context) (int, error) {
 	return tcp.Addr().(*net.TCPAddr).Port, tcp.Close()
 }
 
+// startServer starts both halves in one process.
 func startServer(ctx context.Context, binary string) (*server, error) {
-	return startServerOn(ctx, binary, -1, "")
-}
-
-// startServerOn starts the server on one processor alone (-1: on all), and on a database of its own ("").
-func startServerOn(ctx context.Context, binary string, processor int, database string) (*server, error) {
-	httpPort, err1 := freePort(ctx)
-	sipPort, err2 := freePort(ctx)
-	dir, err3 := os.MkdirTemp("", "hookswitch-bench-")
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, err
-	}
-	s := &server{
-		dir: dir, key: "", http: fmt.Sprintf("http://127.0.0.1:%d", httpPort),
-		sip: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sipPort)),
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
+	s, err := newServer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	arguments := []string{binary, "up", "--data", dir, "--http", strings.TrimPrefix(s.http, "http://"),
-		"--sip", s.sip.String(), "--rtp", "10000-29999", "--log-level", "warn"}
+	sipPort, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.sip = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sipPort))
+	return s, s.start(ctx, binary, "up", "--sip", s.sip.String(), "--rtp", "10000-29999")
+}
+
+// startControlPlane starts the control plane apart, on its one processor, and on a database, "" for its own.
+func startControlPlane(ctx context.Context, binary, database string) (*server, error) {
+	s, err := newServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	arguments, err := s.controlPlane(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.start(ctx, "taskset", append([]string{"--cpu-list", strconv.Itoa(serverProcessor), binary}, arguments...)...)
+}
+
+// restartControlPlane starts it again, on all processors.
+func (s *server) restartControlPlane(ctx context.Context, binary, database string) error {
+	s.end()
+	arguments, err := s.controlPlane(ctx, database)
+	if err != nil {
+		return err
+	}
+	return s.start(ctx, binary, arguments...)
+}
+
+func (s *server) controlPlane(ctx context.Context, database string) ([]string, error) {
+	port, err := freePort(ctx)
+	s.edges = fmt.Sprintf("http://127.0.0.1:%d", port)
+	arguments := []string{"controlplane", "--edges", strings.TrimPrefix(s.edges, "http://"), "--allow-network", "127.0.0.0/8"}
 	if database != "" {
 		arguments = append(arguments, "--database", database)
 	}
-	if processor >= 0 {
-		arguments = append([]string{"taskset", "--cpu-list", strconv.Itoa(processor)}, arguments...)
+	return arguments, err
+}
+
+func newServer(ctx context.Context) (*server, error) {
+	port, err1 := freePort(ctx)
+	dir, err2 := os.MkdirTemp("", "hookswitch-bench-")
+	return &server{dir: dir, http: fmt.Sprintf("http://127.0.0.1:%d", port)}, errors.Join(err1, err2)
+}
+
+// start starts a program with arguments and those that every server has, and waits until it is ready.
+func (s *server) start(ctx context.Context, program string, arguments ...string) error {
+	opsPort, err := freePort(ctx)
+	if err != nil {
+		return err
 	}
-	s.cmd = exec.CommandContext(ctx, arguments[0], arguments[1:]...)
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	s.cmd = exec.CommandContext(ctx, program, append(arguments, "--data", s.dir, "--http", strings.TrimPrefix(s.http, "http://"),
+		"--ops", fmt.Sprintf("127.0.0.1:%d", opsPort), "--log-level", "warn")...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // nothing stays behind, however we end
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	if err := s.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.ready(ctx)
+	if err := s.ready(ctx); err != nil {
+		s.stop()
+		return err
+	}
+	return nil
+}
+
+// edgeToken makes a token for edges, as an operator does.
+func (s *server) edgeToken(ctx context.Context, binary, database string) (string, error) {
+	arguments := []string{"key", "create", "--edge", "--data", s.dir}
+	if database != "" {
+		arguments = append(arguments, "--database", database)
+	}
+	text, err := exec.CommandContext(ctx, binary, arguments...).Output()
+	if err != nil {
+		return "", fmt.Errorf("key create --edge: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 func (s *server) ready(ctx context.Context) error {
@@ -103,6 +158,9 @@ func (s *server) ready(ctx context.Context) error {
 
 func (s *server) readKey() error {
 	text, err := os.ReadFile(filepath.Join(s.dir, "credentials"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -120,11 +178,7 @@ func (s *server) stop() {
 			fmt.Fprintln(os.Stderr, "bench: the webhook's end:", err)
 		}
 	}
-	if s.cmd.Process.Signal(syscall.SIGTERM) == nil {
-		if err := s.cmd.Wait(); err != nil {
-			fmt.Fprintln(os.Stderr, "bench: the server's end:", err)
-		}
-	}
+	s.end()
 	if log, err := os.ReadFile(filepath.Join(s.dir, "log")); err == nil {
 		for line := range strings.SplitSeq(string(log), "\n") {
 			if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
@@ -134,6 +188,15 @@ func (s *server) stop() {
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+}
+
+// end stops the process alone.
+func (s *server) end() {
+	if s.cmd.Process.Signal(syscall.SIGTERM) == nil {
+		if err := s.cmd.Wait(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: the server's end:", err)
+		}
 	}
 }
 
@@ -157,6 +220,27 @@ func (s *server) usage() usage {
 	system, _ := strconv.ParseInt(fields[12], 10, 64)
 	pages, _ := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
 	return usage{time.Duration(user+system) * time.Second / ticks, pages * int64(os.Getpagesize())}
+}
+
+// resetPeak has peak count from now on.
+func (s *server) resetPeak() error {
+	// proc(5): 5 resets the peak resident set size to what it is at the moment.
+	return os.WriteFile("/proc/"+strconv.Itoa(s.cmd.Process.Pid)+"/clear_refs", []byte("5"), 0)
+}
+
+// peak is the most memory that was resident since resetPeak, in octets.
+func (s *server) peak() (int64, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kilobytes, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kilobytes << 10, err
+		}
+	}
+	return 0, errors.New("the kernel does not say how much memory the server had at most (VmHWM)")
 }
 
 // prepare makes what the calls need: the prompt as media, a trunk for our address, a number, a webhook.
