@@ -67,7 +67,8 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	files := &media.Service{DB: p.db, Blobs: p.blobs, CheckAudio: p.cfg.CheckAudio}
 	calls := &call.Service{DB: p.db, Wake: feed.Wake, OwnerOf: agents.OwnerOf, DepartmentOf: agents.DepartmentOf}
 	recordings := &recording.Service{DB: p.db, Blobs: p.blobs, Calls: calls}
-	calls.Also = append(calls.Also, recordings.Apply)
+	calls.Also, calls.Release = append(calls.Also, recordings.Apply), recordings.Release
+	p.heed(settings, recordings)
 	blocked := &blocklist.Service{DB: p.db, Accounts: p.accounts, Log: p.cfg.Logger}
 	p.edges = &edges.Service{
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Apps: p.apps, Numbers: p.numbers, Trunks: trunks, Credentials: p.credentials,
@@ -123,7 +124,11 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 		return err
 	}
 	p.handler = p.routes(api, spec)
-	return p.work(feed, streams, jobs, transfers, notices, blocked, files)
+	p.hourly(map[string]func(context.Context) error{
+		"events.purge": feed.Purge, "jobs.purge": jobs.Purge, "transfers.purge": transfers.Purge, "notifications.purge": notices.Purge,
+		"sessions.purge": p.users.Purge, "recordings.purge": recordings.Purge, "calls.purge": calls.Purge,
+	})
+	return p.work(feed, streams, jobs, notices, blocked, files)
 }
 
 // people makes accounts, users and roles, which need each other.
@@ -159,6 +164,18 @@ func permissionsOf(spec *openapi.Spec) []string {
 	return all
 }
 
+// heed has the settings of accounts take effect on what comes before settings in the order of nouns.
+func (p *ControlPlane) heed(settings *setting.Service, recordings *recording.Service) {
+	p.users.Lifetimes = func(ctx context.Context, account string) (idle, whole time.Duration, err error) {
+		v, err := settings.Values(ctx, webhooks.AccountID(account))
+		return v.SessionIdle(), v.SessionLifetime(), err
+	}
+	recordings.Keep = func(ctx context.Context, account webhooks.AccountID) (time.Duration, error) {
+		v, err := settings.Values(ctx, account)
+		return v.RecordingRetention(), err
+	}
+}
+
 // guard makes a client for URLs that accounts give. Each who needs one has its own, so that one's connections are no
 // other's.
 func (p *ControlPlane) guard() *guard.Client {
@@ -177,7 +194,7 @@ func (p *ControlPlane) callerOfJob(ctx context.Context, who auth.Caller) (auth.C
 }
 
 // work lists what runs beside the servers.
-func (p *ControlPlane) work(feed *event.Feed, streams *live.Service, jobs *job.Service, transfers *transfer.Service, notices *notice.Service, blocked *blocklist.Service, files *media.Service) error {
+func (p *ControlPlane) work(feed *event.Feed, streams *live.Service, jobs *job.Service, notices *notice.Service, blocked *blocklist.Service, files *media.Service) error {
 	deliveries, err := delivery.New(delivery.Config{
 		DB: p.db, Feed: feed, Guard: p.guard(), Log: p.cfg.Logger, Observe: p.cfg.ObserveDelivery,
 	})
@@ -194,14 +211,17 @@ func (p *ControlPlane) work(feed *event.Feed, streams *live.Service, jobs *job.S
 		worker{"events", feed.Run}, worker{"streams", streams.Run}, worker{"deliveries", deliveries.Run}, worker{"jobs", jobs.Run},
 		worker{"notifications", notices.Run}, worker{"blocklist", blocked.Run},
 		p.regularly(time.Minute, "audit.seal", sealer.Seal), p.regularly(5*time.Minute, "media.sweep", files.Sweep),
+		p.regularly(5*time.Minute, "storage.watch", p.accounts.WatchStorage),
 	)
-	for name, purge := range map[string]func(context.Context) error{
-		"events.purge": feed.Purge, "deliveries.purge": deliveries.Purge, "jobs.purge": jobs.Purge, "transfers.purge": transfers.Purge,
-		"notifications.purge": notices.Purge, "sessions.purge": p.users.Purge,
-	} {
+	p.hourly(map[string]func(context.Context) error{"deliveries.purge": deliveries.Purge})
+	return nil
+}
+
+// hourly lists what removes what is kept no longer.
+func (p *ControlPlane) hourly(purges map[string]func(context.Context) error) {
+	for name, purge := range purges {
 		p.workers = append(p.workers, p.regularly(time.Hour, name, purge))
 	}
-	return nil
 }
 
 // regularly is a worker that does a task once and then at an interval.

@@ -46,8 +46,21 @@ type Limits struct {
 	Calls          int     `json:"calls,omitempty"`            // legs in progress
 	CallsPerSecond float64 `json:"calls_per_second,omitempty"` // started through the API
 	Agents         int     `json:"agents,omitempty"`           // agents there may be
-	StorageBytes   int64   `json:"storage_bytes,omitempty"`    // of recordings and media together
-	RetentionDays  int     `json:"retention_days,omitempty"`   // for which recordings and records of calls are kept
+	// StorageBytes are those of recordings and media together. A media file that would go beyond it is refused (Room). A
+	// recording never is, and goes on being kept; the account has EventStorageExceeded then.
+	StorageBytes int64 `json:"storage_bytes,omitempty"`
+	// RetentionDays are those for which recordings and records of calls are kept, counted from when we came to know of
+	// them and, of a call, from its end at the earliest. Within an hour after, these go: a recording's audio, its row being
+	// kept with the status deleted for as long as that of its call; a call's record, its events, and the rows of its
+	// recordings. The setting recording_retention_days can only be shorter. These stay for as long as their own keeping
+	// says: deliveries of a call's events, notifications about it, and the audit.
+	RetentionDays int `json:"retention_days,omitempty"`
+}
+
+// Retention is RetentionDays as a time; 0 is for ever.
+func (l Limits) Retention() time.Duration {
+	const most = 100 * 365 // days: a time.Duration ends at 292 years
+	return time.Duration(min(l.RetentionDays, most)) * 24 * time.Hour
 }
 
 // Check refuses limits that cannot be kept.

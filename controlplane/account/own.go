@@ -91,13 +91,13 @@ func (s *Service) Usage(ctx context.Context, id webhooks.AccountID) (*Usage, err
 		{&u.Users, "SELECT count(*) FROM users WHERE account_id = ?"},
 		{&u.Numbers, "SELECT count(*) FROM numbers WHERE account_id = ?"},
 		{&u.Extensions, "SELECT count(*) FROM credentials WHERE account_id = ?"},
-		// PostgreSQL's sum of bigint is numeric.
-		{&u.RecordingBytes, "SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM recordings WHERE account_id = ?"},
-		{&u.MediaBytes, "SELECT CAST(coalesce(sum(size), 0) AS bigint) FROM media WHERE account_id = ?"},
 	} {
 		if err := s.DB.Read().NewRaw(each.query, id).Scan(ctx, each.into); err != nil {
 			return nil, db.Check(err)
 		}
+	}
+	if u.RecordingBytes, u.MediaBytes, err = Stored(ctx, s.DB, id); err != nil {
+		return nil, err
 	}
 	u.StorageBytes = u.RecordingBytes + u.MediaBytes
 	if s.Agents != nil {

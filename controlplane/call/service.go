@@ -33,6 +33,9 @@ type Service struct {
 	OwnerOf OwnerOf
 	// DepartmentOf gives the department that a user is in, "" for none: who starts a call owns it.
 	DepartmentOf func(ctx context.Context, conn db.Conn, account, userID string) (string, error)
+	// Release removes what others keep of calls, in the transaction in which Purge removes these, and gives those that must
+	// stay for now; nil is nothing.
+	Release func(ctx context.Context, tx *db.Tx, account webhooks.AccountID, calls []webhooks.CallID) (stay []webhooks.CallID, err error)
 
 	group group
 }

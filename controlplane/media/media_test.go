@@ -245,6 +245,45 @@ func TestUploads(t *testing.T) {
 	})
 }
 
+func TestAnAccountStoresNoMoreThanItMay(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d)
+		limits := func(text string) {
+			t.Helper()
+			if _, err := d.Write().NewRaw("UPDATE accounts SET limits = ? WHERE id = ?", text, resttest.Account).Exec(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put := func(body string, status int) {
+			t.Helper()
+			w := f.Do(t, resttest.Token, http.MethodPut, "/v1/media/by/external_id/welcome?name=a", body, "Content-Type", "audio/wav")
+			resttest.Want(t, w, status, nil)
+		}
+		limits(`{"storage_bytes": 30}`)
+		resttest.Want(t, f.raw(t, resttest.Token, "?name=a", "RIFFhello!", "audio/wav"), http.StatusCreated, nil) // 10 bytes
+		put("RIFFhello!", http.StatusCreated)
+		w := f.raw(t, resttest.Token, "?name=b", "RIFFhello!!", "audio/wav")
+		if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "may store 30 bytes and has 20") || !strings.Contains(w.Body.String(), "ask the operator") {
+			t.Errorf("a file that does not fit: %d %s", w.Code, w.Body)
+		}
+		put("RIFFhello!!", http.StatusUnprocessableEntity)
+		if n := f.files(t); n != 2 {
+			t.Errorf("%d files are stored, want 2: a refused upload must leave none", n)
+		}
+		put("RIFFhello?", http.StatusOK)
+		// Recordings count as well, and another account's limit is its own.
+		_, err := d.Write().NewRaw(`INSERT INTO recordings (id, account_id, metadata, created_at, updated_at, etag, call_id, status, started_at, duration, channels, format, size, codec, segments)
+			VALUES ('rec_1', ?, '{}', ?, ?, '1', 'call_1', 'completed', ?, 1, 1, 'wav', 5, 'pcmu', 1)`, resttest.Account, db.Now(), db.Now(), db.Now()).Exec(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		put("RIFFhello!", http.StatusUnprocessableEntity)
+		resttest.Want(t, f.raw(t, resttest.Other, "?name=a", "RIFF"+strings.Repeat("x", 100), "audio/wav"), http.StatusCreated, nil)
+		limits(`{}`)
+		put("RIFFhello!", http.StatusOK)
+	})
+}
+
 func TestAnEdgeFetchesTheBytes(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		f := mount(t, d)

@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blob"
 	"github.com/hookswitch/hookswitch/controlplane/db"
@@ -67,7 +68,7 @@ func (s *Service) upload(ctx context.Context, who auth.Caller, in uploadIn) (*Fi
 }
 
 // take checks an upload and stores the bytes, so that a row always has its bytes. Those whose row could not be written
-// are to be dropped.
+// are to be dropped. Bytes that replace others must fit beside them, for these are kept for a while.
 func (s *Service) take(ctx context.Context, who auth.Caller, in uploadIn) (*File, error) {
 	got, err := read(in)
 	if err != nil {
@@ -83,6 +84,9 @@ func (s *Service) take(ctx context.Context, who auth.Caller, in uploadIn) (*File
 	}
 	if err := s.CheckAudio(got.body); err != nil {
 		return nil, problem.RefusedField("file", "audio", "%s", err.Error())
+	}
+	if err := account.Room(ctx, s.DB, webhooks.AccountID(who.AccountID), int64(len(got.body))); err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(got.body)
 	f := &File{

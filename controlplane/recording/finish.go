@@ -49,8 +49,7 @@ func (s *Service) owned(ctx context.Context, o call.Owner, id webhooks.Recording
 	c, err := s.Calls.Get(ctx, o.CallID)
 	switch {
 	case err != nil && problem.From(err).Code == problem.CodeNotFound:
-		// The events of the call may still be on their way: no refusal, the edge is to try again.
-		return fmt.Errorf("recording %s: nothing is known of call %s yet", id, o.CallID)
+		return s.unknown(ctx, o, id)
 	case err != nil:
 		return err
 	case c.AccountID != string(o.AccountID):

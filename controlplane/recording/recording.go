@@ -56,6 +56,8 @@ type Service struct {
 	DB    *db.DB
 	Blobs *blob.Store
 	Calls *call.Service
+	// Keep is how long an account wants its recordings kept, 0 for ever; nil is for ever. Its limit may be shorter: see Purge.
+	Keep func(ctx context.Context, account webhooks.AccountID) (time.Duration, error)
 }
 
 // ids are what our own ids look like: their letters are safe in the key of a blob.

@@ -91,19 +91,24 @@ func (s *Service) URL(ctx context.Context, account webhooks.AccountID, id webhoo
 // remove marks the row first: should the bytes not go, the caller hears so, and repeats it.
 func (s *Service) remove(ctx context.Context, who auth.Caller, in rest.ChangeIn) (rest.None, error) {
 	r, err := db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(r *Recording) error {
-		r.Status, r.Size = StatusDeleted, 0
+		r.erased()
 		return nil
 	})
 	if err != nil {
 		return rest.None{}, err
 	}
+	return rest.None{}, s.erase(ctx, r)
+}
+
+// erase removes the bytes of a recording: the file, and the segments there are.
+func (s *Service) erase(ctx context.Context, r *Recording) error {
 	id := webhooks.RecordingID(r.ID)
 	if err := s.Blobs.Delete(ctx, fileKey(r.AccountID, id)); err != nil {
-		return rest.None{}, err
+		return err
 	}
 	segments, _, err := s.measure(ctx, r.AccountID, id, maxSegments)
 	if err != nil {
-		return rest.None{}, err
+		return err
 	}
-	return rest.None{}, s.removeSegments(ctx, r.AccountID, id, segments)
+	return s.removeSegments(ctx, r.AccountID, id, segments)
 }

@@ -22,12 +22,8 @@ type Key string
 const (
 	SessionLifetime       Key = "session_lifetime"
 	SessionIdle           Key = "session_idle"
-	EventRetention        Key = "event_retention_days"
-	JobRetention          Key = "job_retention_days"
-	AuditRetention        Key = "audit_retention_days"
 	RecordingRetention    Key = "recording_retention_days"
 	NotificationRetention Key = "notification_retention_days"
-	NumberMask            Key = "number_mask"
 	NotificationLanguage  Key = "notification_language"
 	BlocklistAnswer       Key = "blocklist_answer"
 )
@@ -57,42 +53,25 @@ type Setting struct {
 
 // Registry are all settings there are, in the order in which they are shown.
 func Registry() []Setting {
-	const never = " 0 keeps them for ever."
-	const neverZh = "0 表示永久保留。"
 	return []Setting{
 		{
 			Key: SessionLifetime, Kind: KindInteger, Default: int64(7 * 86400), Min: 900, Max: 30 * 86400, Unit: "seconds",
-			Chinese: "登录后会话的最长时间，到期须重新登录。", English: "How long a person stays signed in at most.",
+			Chinese: "登录后会话的最长时间，到期须重新登录；修改后对新的登录生效。",
+			English: "How long a person stays signed in at most. A change holds for those who sign in after it.",
 		},
 		{
 			Key: SessionIdle, Kind: KindInteger, Default: int64(12 * 3600), Min: 300, Max: 7 * 86400, Unit: "seconds",
-			Chinese: "无操作多久之后自动退出登录。", English: "After how long without a request a person is signed out.",
-		},
-		{
-			Key: EventRetention, Kind: KindInteger, Default: int64(30), Min: 1, Max: 3650, Unit: "days",
-			Chinese: "事件保留的天数，超过后删除；在此期间可以查询和重新推送。", English: "For how many days events are kept: so long they can be read and replayed.",
-		},
-		{
-			Key: JobRetention, Kind: KindInteger, Default: int64(30), Min: 1, Max: 3650, Unit: "days",
-			Chinese: "已结束的任务及其导入、导出文件保留的天数。", English: "For how many days finished jobs are kept, with the files of imports and exports.",
-		},
-		{
-			// Six months are the least for network logs in China (网络安全法, article 21).
-			Key: AuditRetention, Kind: KindInteger, Default: int64(1095), Min: 183, Max: 3650, Unit: "days",
-			Chinese: "操作日志保留的天数，不少于六个月。", English: "For how many days audit entries are kept; six months at least.",
+			Chinese: "无操作多久之后自动退出登录（精确到一分钟）；修改后对已登录的会话也生效。",
+			English: "After how long without a request, to a minute, a person is signed out. A change holds for those who are signed in too.",
 		},
 		{
 			Key: RecordingRetention, Kind: KindInteger, Default: int64(0), Min: 0, Max: 3650, Unit: "days",
-			Chinese: "录音保留的天数，超过后删除录音文件。" + neverZh, English: "For how many days recordings are kept before their files are deleted." + never,
+			Chinese: "录音保留的天数，超过后删除录音文件。0 表示永久保留；运营方为账户设定的保留天数更短时，以更短者为准。",
+			English: "For how many days recordings are kept before their files are deleted. 0 keeps them for ever. Where the operator's retention_days of the account is shorter, that holds.",
 		},
 		{
 			Key: NotificationRetention, Kind: KindInteger, Default: int64(90), Min: 1, Max: 3650, Unit: "days",
 			Chinese: "通知发送记录保留的天数。", English: "For how many days the log of sent notifications is kept.",
-		},
-		{
-			Key: NumberMask, Kind: KindChoice, Default: "role", Choices: []string{"role", "everyone"},
-			Chinese: "客户号码对谁隐藏：role 按角色设置，everyone 对账户内所有人隐藏。",
-			English: "From whom customers' numbers are hidden: role follows each person's role, everyone hides them from all people of the account.",
 		},
 		{
 			Key: NotificationLanguage, Kind: KindChoice, Default: "account", Choices: []string{"account", "zh-CN", "en"},
@@ -196,23 +175,11 @@ func (v Values) SessionIdle() time.Duration {
 	return time.Duration(v.integer(SessionIdle)) * time.Second
 }
 
-// EventRetention is how long events are kept.
-func (v Values) EventRetention() time.Duration { return v.days(EventRetention) }
-
-// JobRetention is how long jobs that have ended are kept.
-func (v Values) JobRetention() time.Duration { return v.days(JobRetention) }
-
-// AuditRetention is how long audit entries are kept.
-func (v Values) AuditRetention() time.Duration { return v.days(AuditRetention) }
-
 // RecordingRetention is how long recordings are kept; 0 is for ever.
 func (v Values) RecordingRetention() time.Duration { return v.days(RecordingRetention) }
 
 // NotificationRetention is how long the log of notifications is kept.
 func (v Values) NotificationRetention() time.Duration { return v.days(NotificationRetention) }
-
-// MasksEveryone reports whether customers' numbers are hidden from all people of the account, whatever their roles.
-func (v Values) MasksEveryone() bool { return v.choice(NumberMask) == "everyone" }
 
 // NotificationLanguage is zh-CN or en; "" follows the account.
 func (v Values) NotificationLanguage() string {

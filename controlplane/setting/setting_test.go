@@ -141,13 +141,43 @@ func TestAValueOutOfRangeIsRefused(t *testing.T) {
 	for _, c := range []struct{ key, body string }{
 		{"session_lifetime", `{"value":899}`}, {"session_lifetime", `{"value":2592001}`}, {"session_lifetime", `{"value":3600.5}`},
 		{"session_lifetime", `{"value":"3600"}`}, {"session_lifetime", `{"value":null}`}, {"session_lifetime", `{"value":1e400}`}, {"session_lifetime", `{}`},
-		{"blocklist_answer", `{"value":"answer"}`}, {"blocklist_answer", `{"value":1}`}, {"blocklist_answer", `{"value":["busy"]}`}, {"audit_retention_days", `{"value":30}`},
+		{"blocklist_answer", `{"value":"answer"}`}, {"blocklist_answer", `{"value":1}`}, {"blocklist_answer", `{"value":["busy"]}`}, {"notification_retention_days", `{"value":0}`},
 	} {
 		w := s.Do(t, resttest.Token, http.MethodPut, "/v1/settings/"+c.key, c.body)
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "value") {
 			t.Errorf("%s %s: %d %s", c.key, c.body, w.Code, w.Body)
 		}
 	}
+}
+
+func TestASettingThatIsNoMoreIsShownNowhere(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		service := &setting.Service{}
+		s := mount(t, d, service, nil)
+		// An account has set it when there was such a setting.
+		_, err := d.Write().NewRaw(`INSERT INTO settings (id, account_id, metadata, created_at, updated_at, etag, key, value)
+			VALUES ('set_1', ?, '{}', ?, ?, '1', 'number_mask', '{"value":"everyone"}')`, resttest.Account, db.Now(), db.Now()).Exec(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all struct{ Data []setting.Shown }
+		resttest.Want(t, s.Do(t, resttest.Token, http.MethodGet, "/v1/settings", nil), http.StatusOK, &all)
+		var keys []string
+		for _, each := range all.Data {
+			keys = append(keys, string(each.Key))
+		}
+		const want = "session_lifetime session_idle recording_retention_days notification_retention_days notification_language blocklist_answer"
+		if got := strings.Join(keys, " "); got != want {
+			t.Errorf("settings: %s; want %s", got, want)
+		}
+		if v, err := service.Values(t.Context(), resttest.Account); err != nil || v.BlocklistAnswer() != "decline" {
+			t.Errorf("%s, %v", v.BlocklistAnswer(), err)
+		}
+		for _, key := range []string{"event_retention_days", "job_retention_days", "audit_retention_days", "number_mask"} {
+			resttest.Want(t, s.Do(t, resttest.Token, http.MethodGet, "/v1/settings/"+key, nil), http.StatusNotFound, nil)
+			resttest.Want(t, s.Do(t, resttest.Token, http.MethodPut, "/v1/settings/"+key, `{"value":30}`), http.StatusNotFound, nil)
+		}
+	})
 }
 
 func TestReadersSeeAChangeWithinASecond(t *testing.T) {
@@ -198,9 +228,8 @@ func TestTheRegistryIsWhole(t *testing.T) {
 		}
 		seen[s.Key] = true
 	}
-	if none.SessionLifetime() != 7*24*time.Hour || none.SessionIdle() != 12*time.Hour || none.EventRetention() != 720*time.Hour || none.JobRetention() != 720*time.Hour ||
-		none.AuditRetention() != 1095*24*time.Hour || none.RecordingRetention() != 0 || none.NotificationRetention() != 90*24*time.Hour ||
-		none.MasksEveryone() || none.NotificationLanguage() != "" || none.BlocklistAnswer() != "decline" {
+	if none.SessionLifetime() != 7*24*time.Hour || none.SessionIdle() != 12*time.Hour || none.RecordingRetention() != 0 ||
+		none.NotificationRetention() != 90*24*time.Hour || none.NotificationLanguage() != "" || none.BlocklistAnswer() != "decline" {
 		t.Error("a default is not what it is called")
 	}
 }

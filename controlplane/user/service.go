@@ -37,6 +37,8 @@ type Service struct {
 	Moved func(ctx context.Context, tx *db.Tx, account, userID, departmentID string) error
 	// MayGrant refuses a caller who would give somebody roles that may do more than he, or that there are not.
 	MayGrant func(ctx context.Context, conn db.Conn, who auth.Caller, roleIDs []string) error
+	// Lifetimes is how long an account's people stay signed in without a request, and at most; nil is 12 hours and a week.
+	Lifetimes func(ctx context.Context, account string) (idle, whole time.Duration, err error)
 	// Secret is the installation's own, at least 32 random bytes, the same in every process: it signs tokens.
 	Secret []byte
 	// PublicURL is how browsers reach the API, without a slash at the end: of links, of the identity provider's way back,

@@ -46,7 +46,7 @@ type Session struct {
 	Current   bool      `bun:"-" json:"current"` // the one that asks
 }
 
-// The life of a session.
+// The life of a session, where nobody says otherwise (Service.Lifetimes).
 const (
 	idleFor = 12 * time.Hour // a shift, and the way home
 	lastFor = 7 * 24 * time.Hour
@@ -66,6 +66,24 @@ func (e *Session) expires() time.Time {
 		return e.EndsAt
 	}
 	return e.IdleUntil
+}
+
+// hold applies an idle time that may have become shorter since the session was last used.
+func (e *Session) hold(idle time.Duration) {
+	if until := e.SeenAt.Add(idle); until.Before(e.IdleUntil) {
+		e.IdleUntil = until
+	}
+}
+
+// lifetimes are those of an account's sessions at this moment. What holds from when: whole is written into a session when
+// it is opened, and a change holds for those opened after it. idle holds for open sessions too, within two seconds: a
+// shorter one ends those that have been without a request for longer, for as long as it is shorter; a longer one holds for
+// a session from its next request on, and brings none back whose own time is over.
+func (s *Service) lifetimes(ctx context.Context, account string) (idle, whole time.Duration, err error) {
+	if s.Lifetimes == nil {
+		return idleFor, lastFor, nil
+	}
+	return s.Lifetimes(ctx, account)
 }
 
 // secretText makes a text of 256 random bits that nobody can guess.
@@ -237,11 +255,15 @@ func (s *Service) open(ctx context.Context, who auth.Caller, u *User, method, us
 
 // begin stores a new session; text is what its cookie holds.
 func (s *Service) begin(ctx context.Context, who auth.Caller, u *User, method, userAgent string) (e *Session, text string, err error) {
+	idle, whole, err := s.lifetimes(ctx, u.AccountID)
+	if err != nil {
+		return nil, "", err
+	}
 	now := s.now()
 	text = secretText()
 	e = &Session{
 		Row: db.Row{ID: db.NewID("ses"), AccountID: u.AccountID}, UserID: u.ID, Hash: hashOf(text), CSRF: secretText(), Method: method,
-		Address: who.Address.String(), UserAgent: clean(userAgent), SeenAt: now, IdleUntil: now.Add(idleFor), EndsAt: now.Add(lastFor),
+		Address: who.Address.String(), UserAgent: clean(userAgent), SeenAt: now, IdleUntil: now.Add(idle), EndsAt: now.Add(whole),
 	}
 	err = s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if err := db.Insert(ctx, tx, auth.Account(u.AccountID), e); err != nil {
@@ -280,7 +302,8 @@ func (s *Service) cookie(text string, until time.Time) *http.Cookie {
 
 // opened is a session and its user, as they were at most a second ago. It is shared: nobody changes it.
 type opened struct {
-	session Session // zero for a token that was made with a key
+	session Session       // zero for a token that was made with a key
+	idle    time.Duration // how long the session lasts without a request
 	user    User
 }
 
@@ -334,7 +357,7 @@ func (s *Service) ofSession(ctx context.Context, c rest.Credential) (auth.Caller
 	return who, s.seen(ctx, o, hash, now)
 }
 
-// load reads a session and its user.
+// load reads a session, as long as it lasts now, and its user.
 func (s *Service) load(ctx context.Context, which func(q *bun.SelectQuery) *bun.SelectQuery) (*opened, error) {
 	e, err := db.Find[Session](ctx, s.DB, auth.Everywhere(), which)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -347,7 +370,11 @@ func (s *Service) load(ctx context.Context, which func(q *bun.SelectQuery) *bun.
 	if err != nil {
 		return nil, err
 	}
+	if o.idle, _, err = s.lifetimes(ctx, e.AccountID); err != nil {
+		return nil, err
+	}
 	o.session = *e
+	o.session.hold(o.idle)
 	return o, nil
 }
 
@@ -385,13 +412,15 @@ func (s *Service) caller(ctx context.Context, o *opened) (auth.Caller, error) {
 	}, nil
 }
 
-// seen lengthens a session that is used.
+// seen lengthens a session that is used: once a minute, and at once when it may be idle for longer than before.
 func (s *Service) seen(ctx context.Context, o *opened, hash string, now time.Time) error {
-	if now.Sub(o.session.SeenAt) < seenEvery {
+	until := now.Add(o.idle)
+	longer := o.session.IdleUntil.Before(o.session.SeenAt.Add(o.idle - seenEvery))
+	if now.Sub(o.session.SeenAt) < seenEvery && !longer {
 		return nil
 	}
-	_, err := s.DB.Write().NewRaw("UPDATE sessions SET seen_at = ?, idle_until = ? WHERE id = ? AND seen_at < ?",
-		now, now.Add(idleFor), o.session.ID, now.Add(-seenEvery/2)).Exec(ctx)
+	_, err := s.DB.Write().NewRaw("UPDATE sessions SET seen_at = ?, idle_until = ? WHERE id = ? AND (seen_at < ? OR idle_until < ?)",
+		now, until, o.session.ID, now.Add(-seenEvery/2), until.Add(-seenEvery)).Exec(ctx)
 	s.sessions.Forget(hash)
 	return db.Check(err)
 }
@@ -410,15 +439,20 @@ func (s *Service) listSessions(ctx context.Context, who auth.Caller, in listSess
 	if err != nil {
 		return list.Page[Session]{}, err
 	}
+	idle, _, err := s.lifetimes(ctx, who.AccountID)
+	if err != nil {
+		return list.Page[Session]{}, err
+	}
 	now := s.now()
 	page, err := list.Run[Session](ctx, s.DB, auth.Account(who.AccountID), q, func(q *bun.SelectQuery) *bun.SelectQuery {
-		q = q.Where("idle_until > ?", now).Where("ends_at > ?", now)
+		q = q.Where("idle_until > ?", now).Where("ends_at > ?", now).Where("seen_at > ?", now.Add(-idle))
 		if who.UserID != "" {
 			q = q.Where("user_id = ?", who.UserID)
 		}
 		return q
 	})
 	for i := range page.Data {
+		page.Data[i].hold(idle)
 		page.Data[i].ExpiresAt, page.Data[i].Current = page.Data[i].expires(), page.Data[i].ID == who.SessionID
 	}
 	return page, err

@@ -234,6 +234,117 @@ func TestASuspendedAccountHasNoSessions(t *testing.T) {
 	})
 }
 
+// accepted makes a request of the browser to a process that has looked nothing up yet.
+func (b *browser) accepted(t *testing.T) bool {
+	t.Helper()
+	b.users.sessions.Forget(hashOf(b.cookie))
+	switch w := b.do(t, http.MethodGet, "/v1/me", nil); w.Code {
+	case http.StatusOK:
+		return true
+	case http.StatusUnauthorized:
+	default:
+		t.Errorf("answered %d %s", w.Code, w.Body)
+	}
+	return false
+}
+
+func TestASessionLastsAsLongAsTheAccountSays(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d, nil)
+		c := f.clock()
+		idle, whole := time.Hour, 3*time.Hour
+		f.users.Lifetimes = func(_ context.Context, account string) (time.Duration, time.Duration, error) {
+			if account != resttest.Account {
+				t.Errorf("asked about %q", account)
+			}
+			return idle, whole, nil
+		}
+		b := f.signIn(t, "boss")
+		for range 3 {
+			c.add(59 * time.Minute)
+			resttest.Want(t, b.do(t, http.MethodGet, "/v1/me", nil), http.StatusOK, nil)
+		}
+		c.add(3 * time.Minute) // three hours, although it was used all the time
+		if b.accepted(t) {
+			t.Error("it lasts longer than the account has it")
+		}
+		b = f.signIn(t, "boss")
+		c.add(time.Hour)
+		if b.accepted(t) {
+			t.Error("it lasts longer without a request than the account has it")
+		}
+		if sessions := decode[struct{ Data []Session }](t, f.signIn(t, "boss").do(t, http.MethodGet, "/v1/sessions", nil), http.StatusOK); len(sessions.Data) != 1 {
+			t.Errorf("listed: %+v", sessions.Data)
+		}
+	})
+}
+
+func TestAChangeOfTheIdleTimeHoldsForOpenSessions(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d, nil)
+		c := f.clock()
+		idle, whole := time.Hour, 24*time.Hour
+		f.users.Lifetimes = func(context.Context, string) (time.Duration, time.Duration, error) { return idle, whole, nil }
+		expires := func(b *browser) time.Duration {
+			t.Helper()
+			sessions := decode[struct{ Data []Session }](t, b.do(t, http.MethodGet, "/v1/sessions", nil), http.StatusOK)
+			if len(sessions.Data) != 1 {
+				t.Fatalf("%+v", sessions.Data)
+			}
+			return sessions.Data[0].ExpiresAt.Sub(c.now())
+		}
+		b := f.signIn(t, "boss")
+		// A longer one holds from the next request on, also where that follows in the same minute.
+		idle = 5 * time.Hour
+		c.add(time.Second)
+		f.users.sessions.Forget(hashOf(b.cookie))
+		if got := expires(b); got != 5*time.Hour {
+			t.Errorf("with a longer time it ends in %s", got)
+		}
+		c.add(4 * time.Hour)
+		if !b.accepted(t) {
+			t.Error("the longer time does not hold")
+		}
+		c.add(30 * time.Minute)
+		// A shorter one ends what has been idle for longer, and is shown of the others.
+		idle = 15 * time.Minute
+		if b.accepted(t) {
+			t.Error("the shorter time does not hold")
+		}
+		other := f.signIn(t, "boss")
+		idle = 10 * time.Minute
+		if got := expires(other); got != 10*time.Minute {
+			t.Errorf("with a shorter time it ends in %s", got)
+		}
+		// The time at most is that of the sign-in.
+		whole = time.Minute
+		c.add(5 * time.Minute)
+		if !other.accepted(t) {
+			t.Error("the life of an open session was changed")
+		}
+		// A longer one brings back nothing whose own time is over.
+		c.add(time.Hour)
+		idle = 24 * time.Hour
+		if other.accepted(t) {
+			t.Error("a session that was over came back")
+		}
+	})
+}
+
+func TestASessionIsNotTakenWhenNobodyKnowsHowLongItLasts(t *testing.T) {
+	f := mount(t, dbtest.Open(t, dbtest.SQLiteURL(t)), nil)
+	b := f.signIn(t, "boss")
+	f.users.Lifetimes = func(context.Context, string) (time.Duration, time.Duration, error) {
+		return 0, 0, context.DeadlineExceeded
+	}
+	f.users.sessions.Forget(hashOf(b.cookie))
+	for _, w := range []int{b.do(t, http.MethodGet, "/v1/me", nil).Code, f.try(t, "boss", password, "").Code} {
+		if w < http.StatusInternalServerError {
+			t.Errorf("answered %d", w)
+		}
+	}
+}
+
 func TestUseLengthensASessionButNotForEver(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		f := mount(t, d, nil)
