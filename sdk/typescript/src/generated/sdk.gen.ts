@@ -2058,7 +2058,7 @@ export const searchMedia = <ThrowOnError extends boolean = true>(options: Option
 /**
  * Upload or replace a media file by your own id
  *
- * The body is as of an upload. What is fetched from now on are the new bytes; a call that is playing goes on with the old.
+ * The body is as of an upload, and it is refused (422) when the account has no room for it. What is fetched from now on are the new bytes; a call that is playing goes on with the old.
  */
 export const upsertMedia = <ThrowOnError extends boolean = true>(options: Options<UpsertMediaData, ThrowOnError>) => (options.client ?? client).put<UpsertMediaResponses, UpsertMediaErrors, ThrowOnError, 'data'>({
     ...formDataBodySerializer,
@@ -2492,7 +2492,7 @@ export const searchRecordings = <ThrowOnError extends boolean = true>(options: O
 /**
  * Delete a recording's audio
  *
- * The row stays, with status `deleted`. Deleting it again removes what may have been left.
+ * The row stays, with status `deleted`, as it does when the time is over for which recordings are kept. Deleting it again removes what may have been left.
  */
 export const deleteRecording = <ThrowOnError extends boolean = true>(options: Options<DeleteRecordingData, ThrowOnError>) => (options.client ?? client).delete<DeleteRecordingResponses, DeleteRecordingErrors, ThrowOnError, 'data'>({
     responseStyle: 'data',
@@ -2673,7 +2673,8 @@ export const listSessions = <ThrowOnError extends boolean = true>(options?: Opti
  *
  * Opens a session: its cookie (`hookswitch_session`, not readable by scripts) signs the requests of this browser that
  * follow. Those that change something must also carry the header `X-CSRF-Token` with the `csrf_token` given here. A
- * session ends after 12 hours without a request, and after 7 days in any case.
+ * session ends after 12 hours without a request, and after 7 days in any case, unless the settings `session_idle` and
+ * `session_lifetime` say otherwise.
  *
  * After some failures for a user, or from an address, the next attempt must wait (429), twice as long after each; a
  * user who uses one-time codes is answered 401 with the error `totp.required` until `totp` is sent as well.

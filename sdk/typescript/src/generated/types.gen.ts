@@ -92,11 +92,15 @@ export type AccountLimits = {
      */
     agents?: number;
     /**
-     * Of recordings and media together.
+     * Of recordings and media together. An upload that would exceed it is refused; recordings are kept, and the event
+     * `account.storage_exceeded` tells of it.
+     *
      */
     storage_bytes?: number;
     /**
-     * For which recordings and records of calls are kept.
+     * For which recordings and records of calls are kept. Then the audio of a recording goes, and the record of a call
+     * with its events and the rows of its recordings.
+     *
      */
     retention_days?: number;
 };
@@ -3604,6 +3608,16 @@ export type Usage = {
     storage_bytes: number;
     recording_bytes: number;
     media_bytes: number;
+};
+
+/**
+ * What the events `account.storage_exceeded` and `account.storage_freed` tell: the account has come to its limit of
+ * storage, so that uploads are refused; or is below it again.
+ *
+ */
+export type StorageEventData = {
+    storage_bytes?: number;
+    limit_bytes?: number;
 };
 
 export type UserDraft = {
