@@ -57,8 +57,30 @@ type DB struct {
 // Tx is an open transaction. It must be used by one goroutine, and not after the function given to InTx
 // returned.
 type Tx struct {
-	tx bun.Tx
-	pg bool
+	tx   bun.Tx
+	pg   bool
+	once map[any]any // see Once
+}
+
+// maxOnce bounds what a transaction remembers; above it all is forgotten.
+const maxOnce = 4096
+
+// Once gives what read gave for this key earlier in the transaction, and asks read otherwise: for what many rows need and
+// no row changes, as the row of their account. Keys are of a type of the package that asks, as those of a context. What
+// read gives must not be changed. An error is not remembered.
+func Once[T any](tx *Tx, key any, read func() (T, error)) (T, error) {
+	if known, ok := tx.once[key]; ok {
+		return known.(T), nil
+	}
+	value, err := read()
+	if err != nil {
+		return value, err
+	}
+	if tx.once == nil || len(tx.once) >= maxOnce {
+		tx.once = map[any]any{}
+	}
+	tx.once[key] = value
+	return value, nil
 }
 
 var (

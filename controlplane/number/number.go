@@ -58,6 +58,9 @@ func Normal(text, country string) (number string, ok bool) {
 	if number, ok = e164(text, country); !ok {
 		return "", false
 	}
+	if number == text {
+		return number, true
+	}
 	// A prefix of the country's own may stand in the number still: 0 after +86. What is stored must be read as itself.
 	again, ok := e164(number, country)
 	if !ok || again != number {

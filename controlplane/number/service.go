@@ -51,14 +51,13 @@ func table() list.Table {
 
 // put reads a number in the account's country, and takes a new short code.
 func put(ctx context.Context, tx *db.Tx, who auth.Caller, n *Number, d draft) error {
-	a, err := db.Get[account.Account](ctx, tx, auth.Account(n.AccountID), n.AccountID)
+	normal, country, err := NormalIn(ctx, tx, n.AccountID, d.Number)
 	if err != nil {
 		return err
 	}
-	normal, ok := Normal(d.Number, a.DefaultCountry)
-	if !ok {
+	if normal == "" {
 		return problem.InvalidField("/number", "number",
-			"must be E.164 with +, a number as it is dialled in %s with its area code, or a short code of 2 to 8 digits", a.DefaultCountry)
+			"must be E.164 with +, a number as it is dialled in %s with its area code, or a short code of 2 to 8 digits", country)
 	}
 	if n.Etag != "" && n.Number != normal {
 		return problem.RefusedField("/number", "fixed", "cannot be changed: a number is removed, and another added")
@@ -69,6 +68,32 @@ func put(ctx context.Context, tx *db.Tx, who auth.Caller, n *Number, d draft) er
 		return err
 	}
 	return credential.TakeCode(ctx, tx, who.Scope, n.Number, n.ID, "/number")
+}
+
+// What a transaction remembers (db.Once): the country of an account, and how a text was read there.
+type (
+	countryOf string
+	readIn    struct{ country, text string }
+)
+
+// NormalIn is Normal in the country of an account, normal being empty where that is not ok. Of the many numbers of an import
+// each is read once in a transaction, although it is asked for more often.
+func NormalIn(ctx context.Context, tx *db.Tx, accountID, text string) (normal, country string, err error) {
+	country, err = db.Once(tx, countryOf(accountID), func() (string, error) {
+		a, err := db.Get[account.Account](ctx, tx, auth.Account(accountID), accountID)
+		if err != nil {
+			return "", err
+		}
+		return a.DefaultCountry, nil
+	})
+	if err != nil {
+		return "", "", err
+	}
+	normal, err = db.Once(tx, readIn{country, text}, func() (string, error) {
+		normal, _ := Normal(text, country)
+		return normal, nil
+	})
+	return normal, country, err
 }
 
 // Insert checks and stores a new number, which it writes in its normal form; the id is made here.

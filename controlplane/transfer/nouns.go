@@ -7,7 +7,6 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/app"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blocklist"
@@ -68,11 +67,13 @@ func Credentials[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Re
 
 // normalNumber reads numbers in the account's country.
 func normalNumber(ctx context.Context, tx *db.Tx, who auth.Caller) (func(string) (string, bool), error) {
-	a, err := db.Get[account.Account](ctx, tx, auth.Account(who.AccountID), who.AccountID)
-	if err != nil {
+	if _, _, err := number.NormalIn(ctx, tx, who.AccountID, ""); err != nil {
 		return nil, err
 	}
-	return func(text string) (string, bool) { return number.Normal(text, a.DefaultCountry) }, nil
+	return func(text string) (string, bool) {
+		normal, _, err := number.NormalIn(ctx, tx, who.AccountID, text)
+		return normal, err == nil && normal != ""
+	}, nil
 }
 
 // extensionID finds an extension by its digits.
