@@ -31,7 +31,8 @@ build: ## bin/hookswitch, one static binary
 
 .PHONY: test
 test: deps-test tools build ## set up and run every test: units, virtual-time calls, both databases, SIPp, baresip, the SDK
-	go test -race -timeout 15m ./...
+	export HOOKSWITCH_CALLED=$$(mktemp -d); trap 'rm -r "$$HOOKSWITCH_CALLED"' EXIT; \
+		go test -race -timeout 15m ./... && go test -tags operations -run '^TestEveryOperationIsCalled$$' ./deploy
 	cd sdk/typescript && npm ci --silent --no-audit --no-fund && HOOKSWITCH_BINARY=$(CURDIR)/bin/hookswitch npm test --silent
 
 .PHONY: check

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
+	"github.com/hookswitch/hookswitch/controlplane/rest/resttest"
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/control/controltest"
 )
@@ -27,8 +28,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func config(t *testing.T, folder string) controlplane.Config {
 	t.Helper()
+	var observe func(string, int, time.Duration)
+	if called := resttest.Called(t); called != nil {
+		observe = func(operation string, status int, took time.Duration) {
+			called(context.Background(), operation, status, took)
+		}
+	}
 	return controlplane.Config{
-		Database: "sqlite:" + filepath.Join(folder, "hookswitch.db"), Bus: "memory:", Blobs: "file:" + filepath.Join(folder, "blobs"),
+		ObserveAPI: observe,
+		Database:   "sqlite:" + filepath.Join(folder, "hookswitch.db"), Bus: "memory:", Blobs: "file:" + filepath.Join(folder, "blobs"),
 		HTTP: "127.0.0.1:0", Edges: "127.0.0.1:0", DefaultAccount: "demo",
 		CheckAudio: func([]byte) error { return nil }, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}

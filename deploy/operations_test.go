@@ -14,8 +14,10 @@ import (
 // the tests that call them:
 //
 //	export HOOKSWITCH_CALLED=$(mktemp -d)
-//	go test -count=1 -run '^TestEveryOperation' ./controlplane/...
-//	go test -count=1 -tags operations -run '^TestEveryOperationIsCalled$' ./deploy
+//	go test ./controlplane/...
+//	go test -tags operations -run '^TestEveryOperationIsCalled$' ./deploy
+//
+// A new folder each time keeps results that go test has cached out of it.
 func TestEveryOperationIsCalled(t *testing.T) {
 	spec, err := openapi.Load()
 	if err != nil {

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -93,7 +91,7 @@ func mount(t *testing.T, d *db.DB, authenticate func(context.Context, rest.Crede
 		authenticate = f.users.Authenticate
 	}
 	f.Server = resttest.Mount(t, d, spec, f.users.Operations())
-	f.Handler, err = rest.Mount(rest.Config{DB: d, Bus: b, Log: f.users.Log, Authenticate: authenticate, RatePerSecond: 1e6, Observe: called(t)}, f.Spec, f.Operations)
+	f.Handler, err = rest.Mount(rest.Config{DB: d, Bus: b, Log: f.users.Log, Authenticate: authenticate, RatePerSecond: 1e6, Observe: resttest.Called(t)}, f.Spec, f.Operations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,23 +242,6 @@ func permissions() ([]string, error) {
 	return all, nil
 }
 
-// called writes down for resttest.Uncalled which operations a server of our own has answered.
-func called(t *testing.T) func(context.Context, string, int, time.Duration) {
-	t.Helper()
-	folder := os.Getenv(resttest.CalledEnv)
-	if folder == "" {
-		return nil
-	}
-	return func(_ context.Context, operation string, status int, _ time.Duration) {
-		if status >= http.StatusBadRequest {
-			return
-		}
-		if err := os.WriteFile(filepath.Join(folder, "user."+operation), []byte(operation+"\n"), 0o600); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // clock is a time that a test sets.
 type clock struct {
 	mu sync.Mutex // guards at
@@ -302,7 +283,7 @@ func (f *fixture) remount(t *testing.T, people map[string]auth.Caller) {
 	t.Helper()
 	var err error
 	f.Handler, err = rest.Mount(rest.Config{
-		DB: f.DB, Bus: f.users.Bus, Log: f.users.Log, RatePerSecond: 1e6, Observe: called(t),
+		DB: f.DB, Bus: f.users.Bus, Log: f.users.Log, RatePerSecond: 1e6, Observe: resttest.Called(t),
 		Authenticate: func(_ context.Context, c rest.Credential) (auth.Caller, error) { return people[c.Bearer], nil },
 	}, f.Spec, f.Operations)
 	if err != nil {

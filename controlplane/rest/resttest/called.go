@@ -19,11 +19,12 @@ import (
 
 // CalledEnv names the environment variable that holds a folder. Where it is set, each test binary that mounts
 // operations writes there which of them it has called with success. So a run of all tests, and after it Uncalled, shows
-// that every operation is called by some test. Results that go test has cached write nothing: run with -count=1.
+// that every operation is called by some test. Results that go test has cached write nothing: take a new folder each time.
 const CalledEnv = "HOOKSWITCH_CALLED"
 
-// called gives a rest.Config.Observe that writes down what was answered below 400.
-func called(t *testing.T) func(context.Context, string, int, time.Duration) {
+// Called gives a rest.Config.Observe that writes down what was answered below 400, for servers that a test mounts itself;
+// nil where nobody wants to know.
+func Called(t testing.TB) func(context.Context, string, int, time.Duration) {
 	t.Helper()
 	folder := os.Getenv(CalledEnv)
 	if folder == "" {
@@ -64,7 +65,7 @@ func Uncalled(spec *openapi.Spec, folder string) ([]string, error) {
 		}
 	}
 	if len(seen) == 0 {
-		return nil, fmt.Errorf("no test has written into %s; run the tests with %s set to it, and -count=1", folder, CalledEnv)
+		return nil, fmt.Errorf("no test has written into %s; run the tests with %s set to it", folder, CalledEnv)
 	}
 	var missing []string
 	for _, item := range spec.View.Paths.Map() {

@@ -86,7 +86,7 @@ func Mount(t *testing.T, d *db.DB, spec *openapi.Spec, operations map[string]res
 	})
 	s := &Server{Spec: only(spec, operations), Operations: operations, DB: d}
 	s.Handler, err = rest.Mount(rest.Config{
-		DB: d, Bus: b, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Authenticate: authenticator(permissions(spec)), Observe: called(t),
+		DB: d, Bus: b, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Authenticate: authenticator(permissions(spec)), Observe: Called(t),
 	}, s.Spec, operations)
 	if err != nil {
 		t.Fatal(err)
