@@ -1,5 +1,6 @@
-// Package detect owns judgements about what is heard in 8 kHz PCM: here voice activity. It leaves what to do about it
-// (end a recording, trim silence, barge in) to edge/media and edge/session.
+// Package detect owns judgements about what is heard in 8 kHz PCM: voice activity (VAD), and who or what has answered a
+// call (Detector): a person, a machine, a carrier's announcement, a beep, a fax. It leaves what to do about it (end a
+// recording, trim silence, barge in, hang up, leave a message) to edge/media and edge/session.
 package detect
 
 // VAD decides whether somebody speaks: energy against a noise floor that follows the line, held for 200 ms so that the
@@ -38,16 +39,20 @@ func (v *VAD) Frame(samples []int16) bool {
 	if len(samples) == 0 {
 		return v.hangover > 0
 	}
-	power := meanSquare(samples)
-	speech := power > silentMeanSquare && power > aboveFloor*v.floor()
-	v.learn(power, len(samples))
-	if speech {
+	if v.active(meanSquare(samples), len(samples)) {
 		v.hangover = hangoverSamples
 		return true
 	}
 	held := v.hangover > 0
 	v.hangover = max(0, v.hangover-len(samples))
 	return held
+}
+
+// active says whether so many samples of this mean square are speech by themselves.
+func (v *VAD) active(power int64, samples int) bool {
+	speech := power > silentMeanSquare && power > aboveFloor*v.floor()
+	v.learn(power, samples)
+	return speech
 }
 
 // floor is the mean square of the noise.
