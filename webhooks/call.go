@@ -54,11 +54,27 @@ type Call struct {
 	AnsweredAt     *time.Time     `json:"answered_at,omitempty"`
 	FromName       string         `json:"from_name,omitempty"`
 	Diversion      string         `json:"diversion,omitempty"`
+	Verstat        string         `json:"verstat,omitempty"` // what the network says of the caller's number (3GPP TS 24.229 §7.2A.20)
 	NumberID       NumberID       `json:"number_id,omitempty"`
 	TrunkID        TrunkID        `json:"trunk_id,omitempty"`
 	CredentialID   CredentialID   `json:"credential_id,omitempty"`
+	AgentID        AgentID        `json:"agent_id,omitempty"`
+	QueueID        QueueID        `json:"queue_id,omitempty"`
+	CustomerID     CustomerID     `json:"customer_id,omitempty"`
 	ExternalID     string         `json:"external_id,omitempty"`
+	Region         *Region        `json:"region,omitempty"` // of the other party's number
 	SIP            SIP            `json:"sip"`
+
+	// What machine detection found, and how long it took; absent where there was none, or it goes on.
+	AnsweredBy        AnsweredBy `json:"answered_by,omitempty"`
+	DetectionDuration *Seconds   `json:"detection_duration,omitempty"`
+}
+
+// Region is where a telephone number belongs.
+type Region struct {
+	Country  string `json:"country"` // ISO 3166-1, two letters
+	Province string `json:"province,omitempty"`
+	City     string `json:"city,omitempty"`
 }
 
 // SIP is what an application may know of the signalling below a call.
@@ -79,7 +95,8 @@ const (
 	ReasonOn       Reason = "on"       // an outcome named this URL
 	ReasonRedirect Reason = "redirect" // a redirect instruction
 	ReasonPrompt   Reason = "prompt"   // a prompt was given as a URL
-	ReasonScreen   Reason = "screen"   // run on a dialled party before it is connected
+	ReasonScreen   Reason = "screen"   // run on the other party before it is connected
+	ReasonWait     Reason = "wait"     // to be heard in a queue, or until a conference begins
 	ReasonModified Reason = "modified" // a live change named this URL
 	ReasonFallback Reason = "fallback" // the usual URL failed
 )
@@ -98,9 +115,23 @@ type CallRequest struct {
 	CallID          CallID          `json:"call_id"`
 	Call            Call            `json:"call"`
 	Trigger         *Trigger        `json:"trigger,omitempty"`
-	Error           *RequestFailure `json:"error,omitempty"` // only to a fallback URL
+	Waiting         *Waiting        `json:"waiting,omitempty"` // with reason wait, and with screen for a caller who is dequeued
+	Error           *RequestFailure `json:"error,omitempty"`   // only to a fallback URL
 	State           json.RawMessage `json:"state,omitempty"`
 	Data            map[string]any  `json:"data,omitempty"`
+}
+
+// Waiting is what a leg waits for, and where it stands: in a queue, or before a conference begins.
+type Waiting struct {
+	QueueID      QueueID      `json:"queue_id,omitempty"`
+	ConferenceID ConferenceID `json:"conference_id,omitempty"`
+	Name         string       `json:"name"`               // of the queue or conference
+	Position     int          `json:"position,omitempty"` // in the queue, from 1
+	Waited       Seconds      `json:"waited"`
+	AverageWait  *Seconds     `json:"average_wait,omitempty"` // of those who wait in the queue now
+	Size         int          `json:"size"`                   // who wait in the queue, or are in the conference
+	MaxSize      int          `json:"max_size,omitempty"`     // 0 without limit
+	PeerCallID   CallID       `json:"peer_call_id,omitempty"` // with screen: the leg that dequeued
 }
 
 // RequestFailure tells a fallback URL what became of the usual one.
@@ -110,52 +141,6 @@ type RequestFailure struct {
 	URL     string `json:"url"`
 	Status  int    `json:"status,omitempty"` // the HTTP status, where there was one
 }
-
-// Trigger is the outcome that made a request necessary: which instruction ended, and how.
-type Trigger struct {
-	Verb    string  `json:"verb"`
-	ID      string  `json:"id,omitempty"`
-	Outcome Outcome `json:"outcome"`
-
-	Digits      string      `json:"digits,omitempty"`       // gather
-	FinishedBy  string      `json:"finished_by,omitempty"`  // gather: num_digits, key, timeout
-	Played      Seconds     `json:"played,omitempty"`       // play, say
-	RecordingID RecordingID `json:"recording_id,omitempty"` // record, dial
-	Duration    *Seconds    `json:"duration,omitempty"`     // record, dial
-	Key         string      `json:"key,omitempty"`          // gather, record: the key that ended it
-	CallID      CallID      `json:"call_id,omitempty"`      // dial: the leg that answered, or the last tried
-	Target      string      `json:"target,omitempty"`       // dial
-	AnsweredAt  *time.Time  `json:"answered_at,omitempty"`  // dial
-	EndedBy     EndedBy     `json:"ended_by,omitempty"`     // dial
-	SIPCode     int         `json:"sip_code,omitempty"`     // dial
-	Cause       Cause       `json:"cause,omitempty"`        // dial
-	Error       string      `json:"error,omitempty"`        // failed: one sentence that says what to change
-}
-
-// Outcome is how an instruction ended. Each verb has its own set; hangup, redirected and failed exist for all.
-type Outcome string
-
-// The outcomes of the verbs.
-const (
-	Completed   Outcome = "completed"
-	Hangup      Outcome = "hangup"
-	Redirected  Outcome = "redirected"
-	Failed      Outcome = "failed"
-	Digits      Outcome = "digits"
-	Invalid     Outcome = "invalid"
-	Timeout     Outcome = "timeout"
-	Silence     Outcome = "silence"
-	Key         Outcome = "key"
-	Empty       Outcome = "empty"
-	TimeLimit   Outcome = "time_limit"
-	Busy        Outcome = "busy"
-	NoAnswer    Outcome = "no_answer"
-	Declined    Outcome = "declined"
-	Unreachable Outcome = "unreachable"
-	NotAllowed  Outcome = "not_allowed"
-	Canceled    Outcome = "canceled"
-	Lost        Outcome = "lost"
-)
 
 // Seconds is a span of time in the contract: a JSON number of seconds, fractions allowed.
 type Seconds float64

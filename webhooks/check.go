@@ -23,7 +23,7 @@ func hasRule(tag reflect.StructTag, name string) bool { return slices.Contains(r
 
 // check applies a field's rules to the value it was given.
 func check(at string, v reflect.Value, tag reflect.StructTag) *ProgramError {
-	if err := checkEnum(at, v, tag.Get("enum")); err != nil {
+	if err := checkEnum(at, v, tag.Get("enum"), tag.Get("later")); err != nil {
 		return err
 	}
 	low, high, bounded := bounds(tag)
@@ -40,7 +40,7 @@ func check(at string, v reflect.Value, tag reflect.StructTag) *ProgramError {
 	return nil
 }
 
-func checkEnum(at string, v reflect.Value, enum string) *ProgramError {
+func checkEnum(at string, v reflect.Value, enum, later string) *ProgramError {
 	if enum == "" {
 		return nil
 	}
@@ -53,6 +53,9 @@ func checkEnum(at string, v reflect.Value, enum string) *ProgramError {
 	}
 	allowed := strings.Split(enum, "|")
 	for _, w := range words {
+		if later != "" && slices.Contains(strings.Split(later, "|"), w) {
+			return &ProgramError{at, fmt.Sprintf("%s is not available yet; must be %s", w, strings.Join(allowed, " or "))}
+		}
 		if !slices.Contains(allowed, w) {
 			return &ProgramError{at, fmt.Sprintf("must be %s, is %q", strings.Join(allowed, " or "), clip(w))}
 		}
@@ -120,6 +123,8 @@ var formats = map[string]struct {
 	"extension": {regexp.MustCompile(`^[0-9]{2,8}$`), "must be an extension of 2–8 digits"},
 	"caller":    {regexp.MustCompile(`^(\+?[0-9]{2,20}|[\w.-]{1,64}|anonymous)$`), "must be a number, such as +862368925278, or an extension"},
 	"sip":       {regexp.MustCompile(`^sips?:[^\s<>"\r\n]{1,255}$`), "must be a SIP URI, such as sip:bob@example.com"},
+	"refer":     {regexp.MustCompile(`^(sips?:[^\s<>"\r\n]{1,255}|tel:\+?[0-9*#().-]{1,32}|\+?[0-9*#]{2,32})$`), "must be a SIP or tel URI, such as sip:bob@example.com, or a number"},
+	"slot":      {regexp.MustCompile(`^[\w.-]{1,32}$`), "must be 1–32 letters, digits, dots, hyphens or underscores"},
 	"line":      {regexp.MustCompile(`^[^\x00-\x1f\x7f]*$`), "must be one line of text without control characters"},
 	"tone":      {regexp.MustCompile(`^[a-zA-Z0-9_+*/,.()-]{1,256}$`), "must be a tone's name, such as ringback or busy, or frequencies and cadence, such as 440+480/2000,0/4000"},
 }
@@ -202,14 +207,9 @@ func checkInstruction(at string, i Instruction) *ProgramError {
 		if i.NumDigits > 0 && i.MinDigits > i.NumDigits {
 			return &ProgramError{at + "/min_digits", fmt.Sprintf("is %d, more than num_digits %d", i.MinDigits, i.NumDigits)}
 		}
-	case *Dial:
-		for n, t := range i.To {
-			if (t.Username != "" || t.Password != "") && t.SIP == "" {
-				return &ProgramError{fmt.Sprintf("%s/to/%d/username", at, n), "goes only with a sip target"}
-			}
-			if t.Trunk != "" && t.Number == "" {
-				return &ProgramError{fmt.Sprintf("%s/to/%d/trunk", at, n), "goes only with a number"}
-			}
+	case *Conference:
+		if (i.Mode == "whisper") != (i.WhisperTo != "") {
+			return &ProgramError{at + "/whisper_to", "goes with mode whisper, and the mode with it"}
 		}
 	}
 	return nil

@@ -20,6 +20,12 @@ type decoder struct {
 	count int // instructions so far
 }
 
+// scope is where in a program something stands.
+type scope struct {
+	kind  SubKind // of the sub-program around it
+	depth int     // of sub-programs within sub-programs
+}
+
 func (d *decoder) program(object map[string]any) (Program, *ProgramError) {
 	var p Program
 	for _, key := range slices.Sorted(maps.Keys(object)) {
@@ -31,12 +37,12 @@ func (d *decoder) program(object map[string]any) (Program, *ProgramError) {
 			if !ok {
 				return p, &ProgramError{at, "must be a list of instructions"}
 			}
-			p.Instructions, err = d.instructions(at, list, "", 0)
+			p.Instructions, err = d.instructions(at, list, scope{})
 		case key == "state":
 			p.State, err = d.state(at, value)
 		case key == "guard":
 			p.Guard = new(Guard)
-			err = d.object(at, value, reflect.ValueOf(p.Guard).Elem(), 0)
+			err = d.object(at, value, reflect.ValueOf(p.Guard).Elem(), scope{})
 		case strings.HasPrefix(key, "x_"):
 		default:
 			err = &ProgramError{at, "unknown attribute of a program; it has instructions, state and guard"}
@@ -68,9 +74,9 @@ func (d *decoder) state(at string, value any) (json.RawMessage, *ProgramError) {
 	return raw, nil
 }
 
-// instructions decodes a list; sub names the kind of sub-program it is ("" where every verb is allowed).
-func (d *decoder) instructions(at string, list []any, sub string, depth int) ([]Instruction, *ProgramError) {
-	if depth > maxProgramDepth {
+// instructions decodes a list.
+func (d *decoder) instructions(at string, list []any, in scope) ([]Instruction, *ProgramError) {
+	if in.depth > maxProgramDepth {
 		return nil, &ProgramError{at, fmt.Sprintf("is nested more than %d deep; answer a URL instead", maxProgramDepth)}
 	}
 	out := make([]Instruction, 0, len(list))
@@ -79,7 +85,7 @@ func (d *decoder) instructions(at string, list []any, sub string, depth int) ([]
 		if d.count++; d.count > MaxInstructions {
 			return nil, &ProgramError{here, fmt.Sprintf("is instruction %d of the program; at most %d are allowed", d.count, MaxInstructions)}
 		}
-		ins, err := d.instruction(here, item, sub, depth)
+		ins, err := d.instruction(here, item, in)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +94,7 @@ func (d *decoder) instructions(at string, list []any, sub string, depth int) ([]
 	return out, nil
 }
 
-func (d *decoder) instruction(at string, item any, sub string, depth int) (Instruction, *ProgramError) {
+func (d *decoder) instruction(at string, item any, in scope) (Instruction, *ProgramError) {
 	object, ok := item.(map[string]any)
 	if !ok {
 		return nil, &ProgramError{at, `must be an object with a "verb"`}
@@ -99,13 +105,13 @@ func (d *decoder) instruction(at string, item any, sub string, depth int) (Instr
 	}
 	row, ok := verbs[name]
 	if !ok {
-		return nil, &ProgramError{at + "/verb", fmt.Sprintf("%q is not a verb; use one of %s", clip(name), strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))}
+		return nil, noVerb(at, name)
 	}
-	if allowed := subVerbs[sub]; allowed != nil && !slices.Contains(allowed, name) {
-		return nil, &ProgramError{at + "/verb", fmt.Sprintf("%s is not allowed in a %s; it takes %s", name, sub, strings.Join(allowed, ", "))}
+	if err := allowed(at, name, in.kind); err != nil {
+		return nil, err
 	}
 	ins := row.make()
-	if err := d.object(at, item, reflect.ValueOf(ins).Elem(), depth); err != nil {
+	if err := d.object(at, item, reflect.ValueOf(ins).Elem(), in); err != nil {
 		return nil, err
 	}
 	if err := checkOneOf(at, object, row.oneOf); err != nil {
@@ -119,13 +125,28 @@ func (d *decoder) instruction(at string, item any, sub string, depth int) (Instr
 	return ins, checkInstruction(at, ins)
 }
 
+func noVerb(at, name string) *ProgramError {
+	if slices.Contains(laterVerbs, name) {
+		return &ProgramError{at + "/verb", name + " is not available yet"}
+	}
+	return &ProgramError{at + "/verb", fmt.Sprintf("%q is not a verb; use one of %s", clip(name), strings.Join(slices.Sorted(maps.Keys(verbs)), ", "))}
+}
+
+// allowed says why a verb cannot stand in a sub-program of the kind; nil when it can.
+func allowed(at, verb string, kind SubKind) *ProgramError {
+	if kind.Allows(verb) {
+		return nil
+	}
+	return &ProgramError{at + "/verb", fmt.Sprintf("%s is not allowed in a %s; it takes %s", verb, kind, strings.Join(subVerbs[kind], ", "))}
+}
+
 func outcomeNames(name string) string {
-	own := verbs[name].outcomes
-	if len(own) == 0 {
+	all := Outcomes(name)
+	if len(all) == 0 {
 		return "none"
 	}
 	words := []string{}
-	for _, o := range append(slices.Clone(own), Hangup, Redirected, Failed) {
+	for _, o := range all {
 		words = append(words, string(o))
 	}
 	return strings.Join(words, ", ") + " and default"
@@ -169,16 +190,20 @@ func fieldsOf(t reflect.Type) map[string]field {
 }
 
 // object decodes a JSON object into the struct out: defaults first, then what was given, checked.
-func (d *decoder) object(at string, value any, out reflect.Value, depth int) *ProgramError {
+func (d *decoder) object(at string, value any, out reflect.Value, in scope) *ProgramError {
 	object, ok := value.(map[string]any)
 	if !ok {
 		return &ProgramError{at, "must be an object"}
 	}
 	fields := fieldsOf(out.Type())
-	_, isInstruction := out.Addr().Interface().(Instruction)
+	named, later := identity(out)
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		_, known := fields[key]
-		if free := strings.HasPrefix(key, "x_") || (isInstruction && key == "verb"); !known && !free {
+		switch {
+		case known, key == named, strings.HasPrefix(key, "x_"):
+		case slices.Contains(later, key):
+			return &ProgramError{at + "/" + key, "is not available yet"}
+		default:
 			return &ProgramError{at + "/" + escapePointer(key), "unknown attribute; it has " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ")}
 		}
 	}
@@ -193,7 +218,7 @@ func (d *decoder) object(at string, value any, out reflect.Value, depth int) *Pr
 			setDefault(target, f.tag)
 			continue
 		}
-		if err := d.value(here, given, target, f.tag, depth); err != nil {
+		if err := d.value(here, given, target, f.tag, in); err != nil {
 			return err
 		}
 		if err := check(here, target, f.tag); err != nil {
@@ -203,9 +228,21 @@ func (d *decoder) object(at string, value any, out reflect.Value, depth int) *Pr
 	return nil
 }
 
+// identity returns the attribute that says what a struct is, and those that it does not take yet.
+func identity(out reflect.Value) (name string, later []string) {
+	switch v := out.Addr().Interface().(type) {
+	case Instruction:
+		return "verb", laterAttributes[v.Verb()]
+	case Op:
+		return "op", nil
+	}
+	return "", nil
+}
+
 // Defaults sets the fields of the instruction that have a default in the contract, for programs built in Go.
-func Defaults(i Instruction) {
-	v := reflect.ValueOf(i).Elem()
+func Defaults(i Instruction) { setDefaults(reflect.ValueOf(i).Elem()) }
+
+func setDefaults(v reflect.Value) {
 	for _, f := range fieldsOf(v.Type()) {
 		setDefault(v.FieldByIndex(f.index), f.tag)
 	}
@@ -231,18 +268,21 @@ func setDefault(target reflect.Value, tag reflect.StructTag) {
 }
 
 // value decodes one attribute.
-func (d *decoder) value(at string, given any, target reflect.Value, tag reflect.StructTag, depth int) *ProgramError {
+func (d *decoder) value(at string, given any, target reflect.Value, tag reflect.StructTag, in scope) *ProgramError {
 	switch target.Interface().(type) {
 	case *Sub:
-		sub, err := d.sub(at, given, tag.Get("sub"), depth)
+		sub, err := d.sub(at, given, scope{SubKind(tag.Get("sub")), in.depth})
 		target.Set(reflect.ValueOf(&sub))
 		return err
 	case *Target:
+		if hasRule(tag, "deny") && given == "deny" {
+			return nil
+		}
 		t, err := d.target(at, given)
 		target.Set(reflect.ValueOf(&t))
 		return err
 	case map[string]Sub:
-		return d.subs(at, given, target, depth)
+		return d.subs(at, given, target, in)
 	case map[string]any:
 		object, ok := given.(map[string]any)
 		if !ok {
@@ -253,15 +293,24 @@ func (d *decoder) value(at string, given any, target reflect.Value, tag reflect.
 	case map[string]string:
 		return stringMap(at, given, target)
 	case []DialTarget:
-		return d.dialTargets(at, given, target, depth)
+		return d.dialTargets(at, given, target, in)
+	case DialTarget:
+		return d.dialTarget(at, given, target, in)
 	case []string:
 		return stringList(at, given, target)
-	case *Seconds:
-		p := reflect.New(target.Type().Elem())
-		target.Set(p)
-		return scalar(at, given, p.Elem())
 	}
-	return scalar(at, given, target)
+	if target.Kind() != reflect.Pointer {
+		return scalar(at, given, target)
+	}
+	inner := reflect.New(target.Type().Elem())
+	target.Set(inner)
+	switch inner.Interface().(type) {
+	case *DialTarget:
+		return d.dialTarget(at, given, inner.Elem(), in)
+	case *Seconds, *int:
+		return scalar(at, given, inner.Elem())
+	}
+	return d.object(at, given, inner.Elem(), in)
 }
 
 func scalar(at string, given any, target reflect.Value) *ProgramError {
@@ -330,19 +379,14 @@ func stringList(at string, given any, target reflect.Value) *ProgramError {
 	return nil
 }
 
-// dialTargets takes one target where a list is wanted, too: dial to one party is the common case.
-func (d *decoder) dialTargets(at string, given any, target reflect.Value, depth int) *ProgramError {
+func (d *decoder) dialTargets(at string, given any, target reflect.Value, in scope) *ProgramError {
 	list, ok := given.([]any)
 	if !ok {
 		return &ProgramError{at, "must be a list of targets"}
 	}
 	out := make([]DialTarget, len(list))
 	for i, v := range list {
-		here := at + "/" + strconv.Itoa(i)
-		if err := d.object(here, v, reflect.ValueOf(&out[i]).Elem(), depth); err != nil {
-			return err
-		}
-		if err := checkOneOf(here, v.(map[string]any), []string{"number", "sip", "extension"}); err != nil {
+		if err := d.dialTarget(at+"/"+strconv.Itoa(i), v, reflect.ValueOf(&out[i]).Elem(), in); err != nil {
 			return err
 		}
 	}
@@ -350,14 +394,32 @@ func (d *decoder) dialTargets(at string, given any, target reflect.Value, depth 
 	return nil
 }
 
-func (d *decoder) subs(at string, given any, target reflect.Value, depth int) *ProgramError {
+func (d *decoder) dialTarget(at string, given any, target reflect.Value, in scope) *ProgramError {
+	if err := d.object(at, given, target, in); err != nil {
+		return err
+	}
+	object, _ := given.(map[string]any) // or the decoder had refused it
+	if err := checkOneOf(at, object, targetKinds); err != nil {
+		return err
+	}
+	t, _ := target.Interface().(DialTarget)
+	if (t.Username != "" || t.Password != "") && t.SIP == "" {
+		return &ProgramError{at + "/username", "goes only with a sip target"}
+	}
+	if t.Trunk != "" && t.Number == "" {
+		return &ProgramError{at + "/trunk", "goes only with a number"}
+	}
+	return nil
+}
+
+func (d *decoder) subs(at string, given any, target reflect.Value, in scope) *ProgramError {
 	object, ok := given.(map[string]any)
 	if !ok {
 		return &ProgramError{at, "must be an object from outcome to instructions"}
 	}
 	out := make(map[string]Sub, len(object))
 	for _, key := range slices.Sorted(maps.Keys(object)) {
-		sub, err := d.sub(at+"/"+escapePointer(key), object[key], "", depth)
+		sub, err := d.sub(at+"/"+escapePointer(key), object[key], in)
 		if err != nil {
 			return err
 		}
@@ -367,9 +429,9 @@ func (d *decoder) subs(at string, given any, target reflect.Value, depth int) *P
 	return nil
 }
 
-func (d *decoder) sub(at string, given any, kind string, depth int) (Sub, *ProgramError) {
+func (d *decoder) sub(at string, given any, in scope) (Sub, *ProgramError) {
 	if list, ok := given.([]any); ok {
-		ins, err := d.instructions(at, list, kind, depth+1)
+		ins, err := d.instructions(at, list, scope{in.kind, in.depth + 1})
 		return Sub{Instructions: ins}, err
 	}
 	t, err := d.target(at, given)
@@ -391,7 +453,7 @@ func (d *decoder) target(at string, given any) (Target, *ProgramError) {
 		URL    string `json:"url" check:"required,url"`
 		Method string `json:"method" enum:"POST|GET"`
 	}
-	err := d.object(at, object, reflect.ValueOf(&t).Elem(), 0)
+	err := d.object(at, object, reflect.ValueOf(&t).Elem(), scope{})
 	return Target{URL: t.URL, Method: t.Method}, err
 }
 

@@ -15,17 +15,23 @@ import (
 type (
 	AccountID      string // acc_
 	ActionID       string // act_
+	AgentID        string // agt_
 	ApplicationID  string // app_
 	CallID         string // call_
+	ConferenceID   string // conf_
 	ConversationID string // conv_
 	CredentialID   string // cred_
+	CustomerID     string // cus_
 	EdgeID         string // edge_
 	EventID        string // evt_
 	MediaID        string // med_, or sys_ for the system's own prompts
+	MessageID      string // msg_
 	NumberID       string // num_
+	QueueID        string // que_
 	RecordingID    string // rec_
 	RequestID      string // req_
 	TrunkID        string // trk_
+	VoicemailID    string // vm_
 )
 
 // NewID returns a fresh id with the prefix (without underscore). It is safe for concurrent use.
@@ -35,6 +41,7 @@ func NewID(prefix string) string {
 
 // NewCallID, and the others, return a fresh id of their type.
 func NewCallID() CallID                 { return CallID(NewID("call")) }
+func NewConferenceID() ConferenceID     { return ConferenceID(NewID("conf")) }
 func NewConversationID() ConversationID { return ConversationID(NewID("conv")) }
 func NewEventID() EventID               { return EventID(NewID("evt")) }
 func NewRecordingID() RecordingID       { return RecordingID(NewID("rec")) }
@@ -44,6 +51,7 @@ func NewActionID() ActionID             { return ActionID(NewID("act")) }
 // sidPrefixes maps our id prefixes to Twilio's two letters.
 var sidPrefixes = map[string]string{
 	"call": "CA", "acc": "AC", "rec": "RE", "que": "QU", "num": "PN", "app": "AP",
+	"conf": "CF", "msg": "SM",
 }
 
 // SID returns the Twilio form of one of our ids: two letters and the id's 128 bits as 32 hexadecimal digits. It

@@ -1,7 +1,10 @@
 package webhooks
 
-// Instruction is one step of a program. The set is closed: every implementation is in this file, and the table
-// verbs below says which outcomes each has and what may stand in its sub-programs.
+import "slices"
+
+// Instruction is one step of a program. The set is closed: the table verbs below names every implementation, says
+// which outcomes each has, and where it may stand. The types themselves are in a file per family: play.go, gather.go,
+// record.go, dial.go, queue.go, conference.go, flow.go, message.go.
 //
 // The struct tags are the contract's rules, read by the decoder in decode.go:
 //
@@ -9,7 +12,8 @@ package webhooks
 //	default  the value when the attribute is absent
 //	check    comma-separated rules: required; min=N; max=N; one of the named formats (url, digits, regex …)
 //	enum     the allowed values, separated by |
-//	sub      which verbs a sub-program may hold (see subVerbs)
+//	later    values that the contract has a name for and this version refuses by it, separated by |
+//	sub      which verbs a sub-program may hold (see SubKind)
 type Instruction interface {
 	Verb() string
 	Common() *Step
@@ -28,7 +32,7 @@ func (s *Step) Common() *Step { return s }
 func (s *Step) isInstruction() {}
 
 // Sub is a sub-program: inline instructions or a URL to ask for them. An empty inline list is not the same as an
-// absent sub-program: on.timeout: [] means "go on".
+// absent sub-program: on.timeout: [] means "go on", wait: [] is silence where an absent wait is music.
 type Sub struct {
 	Instructions []Instruction
 	Target       *Target
@@ -40,167 +44,30 @@ type Target struct {
 	Method string
 }
 
-// Answer answers the call.
-type Answer struct {
-	Step
-	Headers map[string]string `json:"headers,omitempty" check:"headers"`
+// SubKind says what a sub-program is for, and with it which verbs it may hold. What stands under the on of an
+// instruction in it belongs to it and may hold no more.
+type SubKind string
+
+// The kinds of sub-program.
+const (
+	SubAny    SubKind = ""       // on.x, on_failure, and a program itself
+	SubPrompt SubKind = "prompt" // prompts, invite, greeting, while_waiting: say, play, pause
+	SubScreen SubKind = "screen" // run on the other party before it is connected
+	SubWait   SubKind = "wait"   // heard in a queue or before a conference begins
+)
+
+// subVerbs says which verbs a sub-program may hold where not all are allowed.
+var subVerbs = map[SubKind][]string{
+	SubPrompt: {"say", "play", "pause"},
+	SubScreen: {"say", "play", "pause", "gather", "tag", "reject", "hangup"},
+	SubWait:   {"say", "play", "pause", "gather", "tag", "redirect", "leave", "hangup"},
 }
 
-// Play plays audio: exactly one of URL, MediaID, RecordingID and Tone.
-type Play struct {
-	Step
-	URL         string      `json:"url,omitempty" check:"url"`
-	MediaID     MediaID     `json:"media_id,omitempty"`
-	RecordingID RecordingID `json:"recording_id,omitempty"` // of this call
-	Tone        string      `json:"tone,omitempty" check:"tone"`
-	Loop        int         `json:"loop" default:"1" check:"min=0,max=1000"` // 0 for ever
-	Start       Seconds     `json:"start,omitempty" check:"min=0,max=86400"`
-	VolumeDB    float64     `json:"volume_db,omitempty" check:"min=-40,max=20"`
-	Early       bool        `json:"early,omitempty"` // as early media (183), without answering
+// Allows reports whether an instruction of this verb may stand in a sub-program of the kind.
+func (k SubKind) Allows(verb string) bool {
+	allowed, limited := subVerbs[k]
+	return !limited || slices.Contains(allowed, verb)
 }
-
-// Say speaks text: exactly one of Text and SSML.
-type Say struct {
-	Step
-	Text     string  `json:"text,omitempty" check:"max=4096"`
-	SSML     string  `json:"ssml,omitempty" check:"max=8192"`
-	Voice    string  `json:"voice,omitempty" check:"max=64"`
-	Language string  `json:"language,omitempty" check:"language"`
-	Loop     int     `json:"loop" default:"1" check:"min=0,max=1000"`
-	VolumeDB float64 `json:"volume_db,omitempty" check:"min=-40,max=20"`
-	Provider string  `json:"provider,omitempty" check:"max=64"`
-}
-
-// Pause waits. It does not answer the call.
-type Pause struct {
-	Step
-	Length Seconds `json:"length" default:"1" check:"min=0,max=86400"`
-}
-
-// Gather collects digits while a prompt plays.
-type Gather struct {
-	Step
-	Input         []string `json:"input,omitempty" enum:"dtmf"`
-	Prompt        *Sub     `json:"prompt,omitempty" sub:"prompt"`
-	NumDigits     int      `json:"num_digits,omitempty" check:"min=1,max=64"` // 0: as many as come
-	MinDigits     int      `json:"min_digits" default:"1" check:"min=0,max=64"`
-	FinishOnKey   string   `json:"finish_on_key" default:"#" check:"key"` // one key, or "" for none
-	Timeout       Seconds  `json:"timeout" default:"5" check:"min=0,max=600"`
-	DigitTimeout  *Seconds `json:"digit_timeout,omitempty" check:"min=0,max=600"` // nil: as Timeout
-	BargeIn       bool     `json:"barge_in" default:"true"`
-	Attempts      int      `json:"attempts" default:"1" check:"min=1,max=20"`
-	Valid         string   `json:"valid,omitempty" check:"regex"`
-	InvalidPrompt *Sub     `json:"invalid_prompt,omitempty" sub:"prompt"`
-	NoInputPrompt *Sub     `json:"no_input_prompt,omitempty" sub:"prompt"`
-	Mask          bool     `json:"mask,omitempty"` // the digits are never logged, stored or shown
-	Action        *Target  `json:"action,omitempty"`
-}
-
-// Record records the caller.
-type Record struct {
-	Step
-	MaxLength   Seconds `json:"max_length" default:"3600" check:"min=1,max=86400"`
-	Silence     Seconds `json:"silence" default:"5" check:"min=0,max=600"`         // 0: never ends for silence
-	FinishOnKey string  `json:"finish_on_key" default:"1234567890*#" check:"keys"` // any of these
-	Beep        bool    `json:"beep" default:"true"`
-	Channels    int     `json:"channels" default:"1" check:"min=1,max=2"`
-	Format      string  `json:"format" default:"wav" enum:"wav"`
-	Trim        bool    `json:"trim" default:"true"`
-	StatusURL   string  `json:"status_url,omitempty" check:"url"`
-	Action      *Target `json:"action,omitempty"`
-}
-
-// Dial calls other parties and connects the first that answers.
-type Dial struct {
-	Step
-	To             []DialTarget      `json:"to" check:"required,min=1,max=10"`
-	Strategy       string            `json:"strategy" default:"simultaneous" enum:"simultaneous|sequential"`
-	Timeout        Seconds           `json:"timeout" default:"30" check:"min=1,max=600"`
-	TimeLimit      Seconds           `json:"time_limit" default:"14400" check:"min=1,max=86400"`
-	CallerID       string            `json:"caller_id,omitempty" check:"caller"`
-	CallerName     string            `json:"caller_name,omitempty" check:"line,max=70"`
-	AnswerOnBridge bool              `json:"answer_on_bridge,omitempty"`
-	Ringback       string            `json:"ringback,omitempty" check:"tone"`
-	Screen         *Sub              `json:"screen,omitempty" sub:"screen"`
-	Record         string            `json:"record" default:"none" enum:"none|answer|ringing"`
-	HangUpOn       string            `json:"hang_up_on,omitempty" check:"key"`
-	Headers        map[string]string `json:"headers,omitempty" check:"headers"`
-	Action         *Target           `json:"action,omitempty"`
-}
-
-// DialTarget is one party to dial: exactly one of Number, SIP and Extension.
-type DialTarget struct {
-	Number    string  `json:"number,omitempty" check:"number"`
-	SIP       string  `json:"sip,omitempty" check:"sip"`
-	Username  string  `json:"username,omitempty" check:"line,max=128"` // with SIP
-	Password  string  `json:"password,omitempty" check:"line,max=128"` // with SIP
-	Extension string  `json:"extension,omitempty" check:"extension"`
-	Timeout   Seconds `json:"timeout,omitempty" check:"min=1,max=600"` // 0: the instruction's
-	Delay     Seconds `json:"delay,omitempty" check:"min=0,max=600"`
-	Screen    *Sub    `json:"screen,omitempty" sub:"screen"`
-	Trunk     string  `json:"trunk,omitempty" check:"max=64"` // id or name, with Number
-	CallerID  string  `json:"caller_id,omitempty" check:"caller"`
-}
-
-// Name returns the target as a person would write it.
-func (t DialTarget) Name() string {
-	switch {
-	case t.Number != "":
-		return t.Number
-	case t.Extension != "":
-		return t.Extension
-	}
-	return t.SIP
-}
-
-// Redirect asks a URL for the rest of the program.
-type Redirect struct {
-	Step
-	URL    string `json:"url" check:"required,url"`
-	Method string `json:"method,omitempty" enum:"POST|GET"`
-}
-
-// HangUp ends the call.
-type HangUp struct {
-	Step
-	Cause string `json:"cause,omitempty" check:"max=64"`
-}
-
-// Reject refuses a call that is not answered yet: by reason, or with a SIP response code of the application's
-// choice.
-type Reject struct {
-	Step
-	Reason  string `json:"reason" default:"rejected" enum:"rejected|busy"`
-	SIPCode int    `json:"sip_code,omitempty" check:"min=400,max=699"`
-}
-
-// SendDigits sends DTMF to the other side: 0-9 A-D * #, w waits 0.5 s, W 1 s.
-type SendDigits struct {
-	Step
-	Digits     string `json:"digits" check:"required,dtmf,max=128"`
-	DurationMS int    `json:"duration_ms" default:"100" check:"min=40,max=6000"`
-	GapMS      int    `json:"gap_ms" default:"100" check:"min=40,max=6000"`
-}
-
-// Tag merges values into the call's data.
-type Tag struct {
-	Step
-	Data map[string]any `json:"data" check:"required"`
-}
-
-// Verb returns the instruction's name in a program.
-func (*Answer) Verb() string     { return "answer" }
-func (*Play) Verb() string       { return "play" }
-func (*Say) Verb() string        { return "say" }
-func (*Pause) Verb() string      { return "pause" }
-func (*Gather) Verb() string     { return "gather" }
-func (*Record) Verb() string     { return "record" }
-func (*Dial) Verb() string       { return "dial" }
-func (*Redirect) Verb() string   { return "redirect" }
-func (*HangUp) Verb() string     { return "hangup" }
-func (*Reject) Verb() string     { return "reject" }
-func (*SendDigits) Verb() string { return "send_digits" }
-func (*Tag) Verb() string        { return "tag" }
 
 // verb is a row of the table of verbs.
 type verb struct {
@@ -209,43 +76,71 @@ type verb struct {
 	oneOf    []string  // attributes of which exactly one must be given
 }
 
+// audioSources are the attributes that say what is played.
+var audioSources = []string{"url", "media_id", "recording_id", "tone"}
+
 var verbs = map[string]verb{
-	"answer":      {func() Instruction { return new(Answer) }, nil, nil},
-	"play":        {func() Instruction { return new(Play) }, []Outcome{Completed}, []string{"url", "media_id", "recording_id", "tone"}},
-	"say":         {func() Instruction { return new(Say) }, []Outcome{Completed}, []string{"text", "ssml"}},
-	"pause":       {func() Instruction { return new(Pause) }, nil, nil},
-	"gather":      {func() Instruction { return new(Gather) }, []Outcome{Digits, Invalid, Timeout}, nil},
-	"record":      {func() Instruction { return new(Record) }, []Outcome{Completed, Silence, Key, Empty}, nil},
-	"dial":        {func() Instruction { return new(Dial) }, []Outcome{Completed, TimeLimit, Busy, NoAnswer, Declined, Unreachable, NotAllowed, Canceled, Lost}, nil},
-	"redirect":    {func() Instruction { return new(Redirect) }, nil, nil},
-	"hangup":      {func() Instruction { return new(HangUp) }, nil, nil},
-	"reject":      {func() Instruction { return new(Reject) }, nil, nil},
-	"send_digits": {func() Instruction { return new(SendDigits) }, nil, nil},
-	"tag":         {func() Instruction { return new(Tag) }, nil, nil},
+	"answer":      {make: func() Instruction { return new(Answer) }},
+	"play":        {make: func() Instruction { return new(Play) }, outcomes: []Outcome{Completed}, oneOf: audioSources},
+	"say":         {make: func() Instruction { return new(Say) }, outcomes: []Outcome{Completed}, oneOf: []string{"text", "ssml"}},
+	"pause":       {make: func() Instruction { return new(Pause) }},
+	"send_digits": {make: func() Instruction { return new(SendDigits) }},
+
+	"gather": {make: func() Instruction { return new(Gather) }, outcomes: []Outcome{Digits, Invalid, Timeout}},
+	"detect": {make: func() Instruction { return new(Detect) }, outcomes: []Outcome{Human, Machine, Announcement, Beep, Fax, Unknown}},
+
+	"record":    {make: func() Instruction { return new(Record) }, outcomes: []Outcome{Completed, Silence, Key, Empty}},
+	"recording": {make: func() Instruction { return new(Recording) }},
+	"voicemail": {make: func() Instruction { return new(Voicemail) }, outcomes: []Outcome{Left, Empty}},
+
+	"dial": {make: func() Instruction { return new(Dial) }, outcomes: []Outcome{
+		Completed, TimeLimit, Busy, NoAnswer, Declined, Unreachable, NotAllowed, Canceled, Lost, Machine, Referred,
+	}},
+	"transfer": {make: func() Instruction { return new(Transfer) }, outcomes: []Outcome{Completed, NoAnswer, Busy, Returned}},
+	"refer":    {make: func() Instruction { return new(Refer) }, outcomes: []Outcome{Accepted, Refused}},
+	"park":     {make: func() Instruction { return new(Park) }, outcomes: []Outcome{Bridged}},
+	"unpark":   {make: func() Instruction { return new(Unpark) }, outcomes: []Outcome{Bridged, Empty}},
+
+	"enqueue": {make: func() Instruction { return new(Enqueue) }, outcomes: []Outcome{Bridged, Left, Timeout, Full, NoAgents, Callback, Lost}},
+	"dequeue": {make: func() Instruction { return new(Dequeue) }, outcomes: []Outcome{Bridged, Empty}, oneOf: []string{"queue", "call_id"}},
+	"leave":   {make: func() Instruction { return new(Leave) }},
+
+	"conference": {make: func() Instruction { return new(Conference) }, outcomes: []Outcome{Left, Ended, Kicked, Full}},
+
+	"redirect": {make: func() Instruction { return new(Redirect) }},
+	"hangup":   {make: func() Instruction { return new(HangUp) }},
+	"reject":   {make: func() Instruction { return new(Reject) }},
+	"tag":      {make: func() Instruction { return new(Tag) }},
+
+	"message": {make: func() Instruction { return new(Message) }, outcomes: []Outcome{Sent}, oneOf: []string{"body", "template_id"}},
+	"survey":  {make: func() Instruction { return new(Survey) }, outcomes: []Outcome{Answered, Skipped}},
 }
 
-// subVerbs says which verbs a sub-program may hold where not all are allowed.
-var subVerbs = map[string][]string{
-	"prompt": {"say", "play", "pause"},
-	"screen": {"say", "play", "pause", "gather", "tag", "reject", "hangup"},
+// What the contract has a name for and this version does not do. It is refused by that name rather than as unknown:
+// whoever wrote it has read the manual right.
+var (
+	laterVerbs      = []string{"stream", "transcribe"}
+	laterAttributes = map[string][]string{
+		"gather":  {"speech"},
+		"record":  {"transcribe"},
+		"enqueue": {"skills", "preferred_agent", "preferred_for", "callback_key"},
+	}
+)
+
+// sharedOutcomes exist for every verb that has outcomes.
+var sharedOutcomes = []Outcome{Hangup, Redirected, Failed}
+
+// Outcomes returns how an instruction of this verb can end; nil for a verb that has no outcomes.
+func Outcomes(verb string) []Outcome {
+	own := verbs[verb].outcomes
+	if len(own) == 0 {
+		return nil
+	}
+	return slices.Concat(own, sharedOutcomes)
 }
 
 // HasOutcome reports whether an instruction of this verb can end with o.
-func HasOutcome(name string, o Outcome) bool {
-	v, ok := verbs[name]
-	if !ok || len(v.outcomes) == 0 {
-		return false
-	}
-	if o == Hangup || o == Redirected || o == Failed {
-		return true
-	}
-	for _, own := range v.outcomes {
-		if own == o {
-			return true
-		}
-	}
-	return false
-}
+func HasOutcome(verb string, o Outcome) bool { return slices.Contains(Outcomes(verb), o) }
 
 // Verbs returns the names of the verbs there are.
 func Verbs() []string {
@@ -254,4 +149,28 @@ func Verbs() []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// ActionOf returns the action of an instruction: what is asked when no on fits its outcome. It is nil where there is
+// none, or the verb has none.
+func ActionOf(i Instruction) *Target {
+	switch i := i.(type) {
+	case *Gather:
+		return i.Action
+	case *Detect:
+		return i.Action
+	case *Record:
+		return i.Action
+	case *Dial:
+		return i.Action
+	case *Transfer:
+		return i.Action
+	case *Refer:
+		return i.Action
+	case *Enqueue:
+		return i.Action
+	case *Conference:
+		return i.Action
+	}
+	return nil
 }

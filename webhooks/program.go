@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 )
 
 // Limits of a program. They bound what one answer can make an edge hold.
@@ -63,7 +66,7 @@ func ParseProgram(body []byte) (Program, error) {
 	}
 	d := new(decoder)
 	if list, ok := v.([]any); ok {
-		ins, err := d.instructions("", list, "", 0)
+		ins, err := d.instructions("", list, scope{})
 		return Program{Instructions: ins}, asError(err)
 	}
 	object, ok := v.(map[string]any)
@@ -72,6 +75,28 @@ func ParseProgram(body []byte) (Program, error) {
 	}
 	p, err := d.program(object)
 	return p, asError(err)
+}
+
+// Fits says whether the program, answered where a sub-program of the kind was wanted, holds only what may stand there.
+// The error is a *ProgramError.
+func (p Program) Fits(kind SubKind) error {
+	return asError(fits("/instructions", p.Instructions, kind))
+}
+
+func fits(at string, list []Instruction, kind SubKind) *ProgramError {
+	for n, i := range list {
+		here := at + "/" + strconv.Itoa(n)
+		if err := allowed(here, i.Verb(), kind); err != nil {
+			return err
+		}
+		on := i.Common().On
+		for _, key := range slices.Sorted(maps.Keys(on)) {
+			if err := fits(here+"/on/"+escapePointer(key), on[key].Instructions, kind); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // asError keeps a nil *ProgramError from becoming a non-nil error.
@@ -136,41 +161,3 @@ func withVerb(verb string, plain any) ([]byte, error) {
 	}
 	return append(head, body[1:]...), nil
 }
-
-// MarshalJSON writes the instruction with its verb. The plain types drop the method, or it would call itself.
-func (i *Answer) MarshalJSON() ([]byte, error) {
-	type plain Answer
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *Play) MarshalJSON() ([]byte, error) { type plain Play; return withVerb(i.Verb(), (*plain)(i)) }
-func (i *Say) MarshalJSON() ([]byte, error)  { type plain Say; return withVerb(i.Verb(), (*plain)(i)) }
-func (i *Pause) MarshalJSON() ([]byte, error) {
-	type plain Pause
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *Gather) MarshalJSON() ([]byte, error) {
-	type plain Gather
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *Record) MarshalJSON() ([]byte, error) {
-	type plain Record
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *Dial) MarshalJSON() ([]byte, error) { type plain Dial; return withVerb(i.Verb(), (*plain)(i)) }
-func (i *Redirect) MarshalJSON() ([]byte, error) {
-	type plain Redirect
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *HangUp) MarshalJSON() ([]byte, error) {
-	type plain HangUp
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *Reject) MarshalJSON() ([]byte, error) {
-	type plain Reject
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *SendDigits) MarshalJSON() ([]byte, error) {
-	type plain SendDigits
-	return withVerb(i.Verb(), (*plain)(i))
-}
-func (i *Tag) MarshalJSON() ([]byte, error) { type plain Tag; return withVerb(i.Verb(), (*plain)(i)) }

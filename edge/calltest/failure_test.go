@@ -1,6 +1,8 @@
 package calltest
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -292,4 +294,31 @@ func TestGuardGoesWithTheCallToTheScreenOfACallee(t *testing.T) {
 		b.App.Expect("/done", "outcome", "declined")
 		call.ExpectBye()
 	})
+}
+
+// What was typed into a masked gather and goes into a URL is told by no event, whichever way the request fails.
+func TestEventsTellAURLAsItWasWritten(t *testing.T) {
+	for name, answer := range map[string]any{"status": webhooktest.Status(500), "garbage": webhooktest.Garbage()} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				b.Webhook("1000", nil)
+				b.App.Answer("/voice", `[{"verb":"gather","num_digits":4,"mask":true,"timeout":5,"on":{"digits":{"url":"/pin/{{trigger.digits}}?pin={{trigger.digits}}"}}}]`)
+				b.App.Answer("/pin/7391", answer)
+				call := b.Phone("1001").Dial("1000").Answered()
+				call.Press("7391")
+				call.Hears(SystemPrompt(t, "sys_apology"))
+				call.ExpectBye()
+				failures := b.Events(webhooks.EventWebhookFailed, webhooks.EventWebhookRejected)
+				if len(failures) != 1 || !strings.Contains(failures[0].Data.URL, "trigger.digits") {
+					t.Errorf("the failure tells %+v", failures)
+				}
+				for _, e := range b.Events() {
+					text, err := json.Marshal(e.Data)
+					if err != nil || strings.Contains(string(text), "7391") {
+						t.Errorf("%s tells the digits: %s %v", e.Type, text, err)
+					}
+				}
+			})
+		})
+	}
 }

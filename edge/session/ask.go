@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hookswitch/hookswitch/edge/control"
@@ -130,7 +131,7 @@ func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 		case wokeReply:
 			got := s.reply
 			if got.err != nil {
-				s.tellFailure(ask, got.err)
+				s.tellFailure(ask, s.resolve(q.target.URL), got.err)
 			}
 			return got, got.err
 		case wokeDigit:
@@ -259,29 +260,47 @@ func (s *Session) traced(a webhooks.Attempt, shown string) {
 		"duration_ms", a.Duration.Milliseconds(), "bytes_out", a.BytesOut, "bytes_in", a.BytesIn)
 }
 
-// tellFailure emits what the application's owner must know: no answer, or one that was refused.
-func (s *Session) tellFailure(a webhooks.Ask, err error) {
+// tellFailure emits what the application's owner must know: no answer, or one that was refused. A URL that was filled in
+// is told as it was written: what was typed may be a secret, and events are kept.
+func (s *Session) tellFailure(a webhooks.Ask, written string, err error) {
+	shown := func(final string) string {
+		if a.URL != written {
+			return written
+		}
+		return final
+	}
+	// An error of the network names the URL that it is about.
+	unfilled := strings.NewReplacer(a.URL, written, requestURI(a.URL), requestURI(written))
 	var rejected *webhooks.RejectedError
 	if errors.As(err, &rejected) {
 		s.emit(webhooks.EventWebhookRejected, webhooks.EventData{
-			URL: rejected.URL, Status: rejected.Status, RequestID: a.Request.RequestID, Code: "rejected",
-			Pointer: rejected.Pointer, Message: rejected.Message,
+			URL: shown(rejected.URL), Status: rejected.Status, RequestID: a.Request.RequestID, Code: "rejected",
+			Pointer: rejected.Pointer, Message: unfilled.Replace(rejected.Message),
 		})
 		return
 	}
 	f := webhooks.FailureOf(err)
 	s.emit(webhooks.EventWebhookFailed, webhooks.EventData{
-		URL: f.URL, Status: f.Status, RequestID: a.Request.RequestID, Code: f.Code, Message: f.Message,
+		URL: shown(f.URL), Status: f.Status, RequestID: a.Request.RequestID, Code: f.Code, Message: unfilled.Replace(f.Message),
 	})
+}
+
+// requestURI is a URL without its scheme and host; the whole of what is none, which no text can hold.
+func requestURI(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || len(u.RequestURI()) < 2 {
+		return text
+	}
+	return u.RequestURI()
 }
 
 // notify tells a URL of an instruction that the end of the call cut short. The call does not wait for it, and its
 // answer is ignored; it is one request within the usual budget.
 func (s *Session) notify(reason webhooks.Reason, target webhooks.Target, trigger *webhooks.Trigger) {
-	ask := s.prepare(question{reason: reason, target: target, trigger: trigger})
+	ask, written := s.prepare(question{reason: reason, target: target, trigger: trigger}), s.resolve(target.URL)
 	s.spawn(func() {
 		if got := s.fetch(context.WithoutCancel(s.ctx), ask); got.err != nil {
-			s.tellFailure(ask, got.err)
+			s.tellFailure(ask, written, got.err)
 		}
 	})
 }

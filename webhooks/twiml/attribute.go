@@ -3,6 +3,7 @@ package twiml
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,8 @@ type known struct {
 	unused map[string]string // without effect here; warned about unless empty, false or the value given
 }
 
-// attributesOf is the table of Twilio's attributes (TwiML Voice pages; twilio-node src/twiml/VoiceResponse.ts).
+// attributesOf is the table of Twilio's attributes (TwiML Voice pages; twilio-node src/twiml/VoiceResponse.ts). The
+// conformance page has a row for each.
 var attributesOf = map[string]known{
 	"Response": {},
 	"Say":      {used: []string{"voice", "language", "loop"}},
@@ -31,33 +33,72 @@ var attributesOf = map[string]known{
 		},
 	},
 	"Record": {
-		used: []string{"action", "method", "timeout", "finishOnKey", "maxLength", "playBeep", "trim", "recordingStatusCallback"},
+		used: []string{
+			"action", "method", "timeout", "finishOnKey", "maxLength", "playBeep", "trim", "recordingStatusCallback", "recordingStatusCallbackEvent",
+		},
 		unused: map[string]string{
-			"recordingStatusCallbackMethod": "POST", "recordingStatusCallbackEvent": "completed",
-			"transcribe": "", "transcribeCallback": "", "recordingConfigurationId": "",
+			"recordingStatusCallbackMethod": "POST", "transcribe": "", "transcribeCallback": "", "recordingConfigurationId": "",
 		},
 	},
 	"Dial": {
-		used: []string{"action", "method", "timeout", "timeLimit", "callerId", "hangupOnStar", "answerOnBridge", "record", "ringTone", "sequential"},
+		used: []string{
+			"action", "method", "timeout", "timeLimit", "callerId", "hangupOnStar", "answerOnBridge", "record", "ringTone", "sequential",
+			"recordingStatusCallback", "recordingStatusCallbackEvent", "referUrl", "referMethod",
+		},
 		unused: map[string]string{
-			"recordingTrack": "both", "trim": "do-not-trim", "recordingStatusCallback": "",
-			"recordingStatusCallbackMethod": "POST", "recordingStatusCallbackEvent": "completed",
-			"referUrl": "", "referMethod": "POST", "callReason": "", "events": "", "recordingConfigurationId": "",
+			"recordingTrack": "both", "trim": "do-not-trim", "recordingStatusCallbackMethod": "POST", "callReason": "",
+			"events": "", "recordingConfigurationId": "",
 		},
 	},
-	"Number":   {used: []string{"url", "method", "byoc", "sendDigits"}, unused: legCallbacks},
-	"Sip":      {used: []string{"url", "method", "username", "password"}, unused: legCallbacks},
+	"Number": {used: append([]string{"url", "method", "byoc", "sendDigits"}, legAttributes...), unused: callbackMethods},
+	"Sip":    {used: append([]string{"url", "method", "username", "password"}, legAttributes...), unused: callbackMethods},
+	"Client": {used: append([]string{"url", "method"}, legAttributes...), unused: callbackMethods},
+	"Queue":  {used: []string{"url", "method"}, unused: map[string]string{"reservationSid": "", "postWorkActivitySid": ""}},
+	"Conference": {
+		used: []string{
+			"muted", "beep", "startConferenceOnEnter", "endConferenceOnExit", "participantLabel", "waitUrl", "waitMethod", "maxParticipants",
+			"record", "coach", "statusCallback", "statusCallbackEvent", "recordingStatusCallback", "recordingStatusCallbackEvent",
+		},
+		unused: map[string]string{
+			"jitterBufferSize": "large", "region": "", "trim": "do-not-trim", "statusCallbackMethod": "POST", "recordingStatusCallbackMethod": "POST",
+			"eventCallbackUrl": "",
+		},
+	},
+	"Parameter": {used: []string{"name", "value"}},
+	"Header":    {used: []string{"name", "value"}},
+	"Identity":  {},
+	"Uri":       {unused: map[string]string{"priority": "", "weight": ""}},
+	"Headers":   {},
+	"Enqueue": {
+		used:   []string{"action", "method", "waitUrl", "waitUrlMethod", "maxQueueSize"},
+		unused: map[string]string{"workflowSid": ""},
+	},
+	"Leave": {},
+	"Refer": {used: []string{"action", "method"}},
+	"Start": {unused: map[string]string{"action": "", "method": "POST"}},
+	"Stop":  {},
+	"Recording": {
+		used:   []string{"recordingStatusCallback", "recordingStatusCallbackEvent", "channels"},
+		silent: []string{"name"},
+		unused: map[string]string{"recordingStatusCallbackMethod": "POST", "track": "both", "trim": "do-not-trim"},
+	},
+	"Connect":  {},
+	"Sms":      {used: []string{"to", "from", "action", "method", "statusCallback"}},
+	"Message":  {used: []string{"to", "from", "action", "method", "statusCallback"}},
+	"Body":     {},
 	"Redirect": {used: []string{"method"}},
 	"Hangup":   {},
 	"Reject":   {used: []string{"reason"}},
 }
 
-var legCallbacks = map[string]string{
-	"statusCallback": "", "statusCallbackMethod": "POST", "statusCallbackEvent": "completed",
-	"machineDetection": "", "machineDetectionTimeout": "30", "machineDetectionSpeechThreshold": "2400",
-	"machineDetectionSpeechEndThreshold": "1200", "machineDetectionSilenceTimeout": "5000",
-	"amdStatusCallback": "", "amdStatusCallbackMethod": "POST",
+// legAttributes are those of every noun that is called.
+var legAttributes = []string{
+	"statusCallback", "statusCallbackEvent", "machineDetection", "machineDetectionTimeout", "machineDetectionSpeechThreshold",
+	"machineDetectionSpeechEndThreshold", "machineDetectionSilenceTimeout", "amdStatusCallback",
 }
+
+// callbackMethods: callbacks are always posted.
+var callbackMethods = map[string]string{"statusCallbackMethod": "POST", "amdStatusCallbackMethod": "POST"}
 
 // reader reads one element's attributes. It keeps the first error, so that a verb reads all it has and looks once.
 type reader struct {
@@ -144,6 +185,21 @@ func (r *reader) yes(name string, out *bool) {
 	}
 }
 
+// word reads one of Twilio's words as the contract's; usual is what a missing or empty attribute means.
+func (r *reader) word(name, usual string, words map[string]string, out *string) {
+	value := usual
+	if given, ok := r.e.attribute(name); ok && strings.TrimSpace(given) != "" {
+		value = strings.TrimSpace(given)
+	}
+	ours, ok := words[value]
+	if !ok {
+		known := slices.DeleteFunc(slices.Sorted(maps.Keys(words)), func(w string) bool { return w == "" })
+		r.refuse("%s must be one of %s, is %q", name, strings.Join(known, ", "), clip(value))
+		return
+	}
+	*out = ours
+}
+
 // loop reads how often something is played: 0 is for ever, and more than a thousand times is as good as a thousand.
 func (r *reader) loop(out *int) {
 	const most = 1000
@@ -155,42 +211,84 @@ func (r *reader) loop(out *int) {
 
 // method reads an HTTP method; Twilio's default is POST wherever a document names a URL to ask, whatever method the
 // application was configured with.
-func (r *reader) method() string {
-	value, ok := r.e.attribute("method")
+func (r *reader) method(name string) string {
+	value, ok := r.e.attribute(name)
 	if !ok || value == "" {
 		return "POST"
 	}
 	upper := strings.ToUpper(strings.TrimSpace(value))
 	if upper != "GET" && upper != "POST" {
-		r.refuse("method must be GET or POST, is %q", clip(value))
+		r.refuse("%s must be GET or POST, is %q", name, clip(value))
 	}
 	return upper
 }
 
 // target reads a URL to ask, with its method. It is nil where the attribute is missing or empty.
-func (r *reader) target(name string) *webhooks.Target {
-	method := r.method()
+func (r *reader) target(name, methodName string) *webhooks.Target {
+	method := r.method(methodName)
+	link := r.link(name)
+	if link == "" {
+		return nil
+	}
+	return &webhooks.Target{URL: link, Method: method}
+}
+
+// link reads a URL; "" where the attribute is missing or empty.
+func (r *reader) link(name string) string {
 	value, _ := r.e.attribute(name)
 	if strings.TrimSpace(value) == "" {
-		return nil
+		return ""
 	}
 	link, err := r.c.link(r.e, value)
 	if err != nil {
 		r.refuse("%s must be a URL, is %q", name, clip(value))
 	}
-	return &webhooks.Target{URL: link, Method: method}
+	return link
 }
 
 // targetOrCurrent is target with Twilio's default for Gather and Record: the document itself.
 func (r *reader) targetOrCurrent(name string) *webhooks.Target {
-	if t := r.target(name); t != nil {
+	if t := r.target(name, "method"); t != nil {
 		return t
 	}
 	link, err := r.c.current(r.e, name)
 	if err != nil && r.err == nil {
 		r.err = err
 	}
-	return &webhooks.Target{URL: link, Method: r.method()}
+	return &webhooks.Target{URL: link, Method: r.method("method")}
+}
+
+// wait reads what is heard while waiting: nil for the usual music, an empty program for silence.
+func (r *reader) wait(name, methodName string) *webhooks.Sub {
+	if t := r.target(name, methodName); t != nil {
+		return &webhooks.Sub{Target: t}
+	}
+	if _, given := r.e.attribute(name); given {
+		return &webhooks.Sub{Instructions: []webhooks.Instruction{}}
+	}
+	return nil
+}
+
+// events reads a list of events, separated by spaces, as the contract's. usual are those of a missing list. What is
+// not known is warned about and left out, as a callback that nobody sends harms no call.
+func (r *reader) events(name string, usual []string, known map[string][]string) []string {
+	value, ok := r.e.attribute(name)
+	if !ok {
+		return usual
+	}
+	out := []string{}
+	for word := range strings.FieldsSeq(value) {
+		ours, ok := known[word]
+		if !ok {
+			r.c.warn(r.e, "%s names %s, which is no event here", name, clip(word))
+		}
+		for _, event := range ours {
+			if !slices.Contains(out, event) {
+				out = append(out, event)
+			}
+		}
+	}
+	return out
 }
 
 // check applies the contract's own rules to an instruction, so that bounds and formats stand in one place only, and
@@ -210,22 +308,32 @@ func (c *compiler) check(e *element, i webhooks.Instruction) error {
 	if !ok {
 		return e.refuse("cannot be run: %v", err)
 	}
-	if name := attributeAt(refused.Pointer); name != "" {
+	if name := attributeAt(i.Verb(), refused.Pointer); name != "" {
 		return e.refuse("%s %s", name, refused.Message)
 	}
 	return e.refuse("%s", refused.Message)
 }
 
-// contractNames are the contract's attributes whose TwiML name is not the same in camel case.
+// contractNames are the contract's attributes whose TwiML name is not the same in camel case; a verb's own come first.
 var contractNames = map[string]string{
 	"text": "its text", "ssml": "its text", "url": "its URL", "number": "its number", "extension": "its number",
-	"sip": "its URI", "to": "what it dials", "silence": "timeout", "status_url": "recordingStatusCallback",
-	"ringback": "ringTone", "trunk": "byoc", "screen": "url",
+	"sip": "its URI", "client": "its identity", "silence": "timeout", "recording_status_url": "recordingStatusCallback",
+	"ringback": "ringTone", "trunk": "byoc", "screen": "url", "queue": "its name", "wait": "waitUrl", "body": "its text",
+
+	"record/status_url": "recordingStatusCallback", "recording/status_url": "recordingStatusCallback",
+	"dial/to": "what it dials", "dial/status_url": "statusCallback", "dial/refer": "referUrl", "dial/mode": "machineDetection",
+	"dial/machine_detection/timeout": "machineDetectionTimeout", "dial/machine_detection/status_url": "amdStatusCallback",
+	"dial/machine_detection/tuning/speech_threshold_ms":     "machineDetectionSpeechThreshold",
+	"dial/machine_detection/tuning/speech_end_threshold_ms": "machineDetectionSpeechEndThreshold",
+	"dial/machine_detection/tuning/silence_timeout_ms":      "machineDetectionSilenceTimeout",
+	"enqueue/max_size": "maxQueueSize", "refer/to": "its URI", "message/status_url": "statusCallback",
+	"conference/name": "its name", "conference/label": "participantLabel", "conference/status_url": "statusCallback",
+	"conference/whisper_to": "coach", "conference/time_limit": "timeLimit",
 }
 
 // attributeAt turns the pointer of a refused instruction into the name of the attribute that it came from:
 // "/0/num_digits" is numDigits, "/0/to/0/sip" is "its URI".
-func attributeAt(pointer string) string {
+func attributeAt(verb, pointer string) string {
 	parts := strings.Split(pointer, "/")
 	if len(parts) > 4 && parts[2] == "to" {
 		parts = parts[2:]
@@ -233,9 +341,15 @@ func attributeAt(pointer string) string {
 	if len(parts) < 3 {
 		return ""
 	}
-	name := parts[2]
-	if ours, ok := contractNames[name]; ok {
-		return ours
+	parts = parts[2:]
+	name := parts[0]
+	for _, key := range []string{verb + "/" + strings.Join(parts, "/"), verb + "/" + name, name} {
+		if ours, ok := contractNames[key]; ok {
+			return ours
+		}
+	}
+	if name == "headers" && len(parts) > 1 {
+		return "the header " + clip(parts[1])
 	}
 	words := strings.Split(name, "_")
 	for i, w := range words[1:] {
@@ -243,9 +357,5 @@ func attributeAt(pointer string) string {
 			words[i+1] = strings.ToUpper(w[:1]) + w[1:]
 		}
 	}
-	camel := strings.Join(words, "")
-	if name == "headers" && len(parts) > 3 {
-		return "the header " + clip(parts[3])
-	}
-	return camel
+	return strings.Join(words, "")
 }

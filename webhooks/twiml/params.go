@@ -53,6 +53,9 @@ func Params(req webhooks.CallRequest, o Options) url.Values {
 	if req.Trigger != nil {
 		triggerParams(p, *req.Trigger, o)
 	}
+	if req.Waiting != nil {
+		waitingParams(p, *req.Waiting)
+	}
 	if req.Error != nil {
 		p.Set("ErrorCode", strconv.Itoa(errorCode(*req.Error)))
 		p.Set("ErrorUrl", req.Error.URL)
@@ -83,10 +86,31 @@ func standard(account webhooks.AccountID, id webhooks.CallID, call webhooks.Call
 	setKnown(p, "ParentCallSid", sid(string(call.ParentCallID)))
 	setKnown(p, "SipCallId", call.SIP.CallID)
 	setKnown(p, "SipSourceIp", call.SIP.Source)
+	setKnown(p, "StirVerstat", call.Verstat)
 	for name, value := range call.SIP.Headers {
 		p.Set("SipHeader_"+name, value)
 	}
+	detectionParams(p, call.AnsweredBy, call.DetectionDuration)
 	return p
+}
+
+// answeredBy are Twilio's words for what machine detection found.
+var answeredBy = map[webhooks.AnsweredBy]string{
+	webhooks.ByHuman:             "human",
+	webhooks.ByFax:               "fax",
+	webhooks.ByUnknown:           "unknown",
+	webhooks.ByMachine:           "machine_start",
+	webhooks.ByMachineEndBeep:    "machine_end_beep",
+	webhooks.ByMachineEndSilence: "machine_end_silence",
+	webhooks.ByMachineEndOther:   "machine_end_other",
+}
+
+// detectionParams: the duration is in milliseconds.
+func detectionParams(p url.Values, by webhooks.AnsweredBy, took *webhooks.Seconds) {
+	setKnown(p, "AnsweredBy", answeredBy[by])
+	if by != "" && took != nil {
+		p.Set("MachineDetectionDuration", strconv.FormatInt(took.Duration().Milliseconds(), 10))
+	}
 }
 
 // sid is the Twilio form of an id, or the id itself where it has none: either is taken wherever an id is.
@@ -112,6 +136,16 @@ func triggerParams(p url.Values, t webhooks.Trigger, o Options) {
 		recordParams(p, t, o)
 	case "dial":
 		dialParams(p, t, o)
+	case "conference":
+		conferenceParams(p, t, o)
+	case "enqueue":
+		enqueueParams(p, t)
+	case "dequeue":
+		dequeueParams(p, t)
+	case "refer":
+		referParams(p, t)
+	case "message":
+		messageParams(p, t)
 	}
 }
 
@@ -160,6 +194,8 @@ var dialStatuses = map[webhooks.Outcome]string{
 	webhooks.Canceled:    "canceled",
 	webhooks.Hangup:      "canceled",
 	webhooks.Redirected:  "canceled",
+	webhooks.Machine:     "completed",
+	webhooks.Referred:    "completed",
 }
 
 // dialParams: DialBridged tells a party that answered and spoke from one that answered and was screened off.
@@ -175,15 +211,142 @@ func dialParams(p url.Values, t webhooks.Trigger, o Options) {
 	if answered && t.Duration != nil {
 		p.Set("DialCallDuration", wholeSeconds(*t.Duration))
 	}
-	if t.SIPCode != 0 {
-		p.Set("DialSipResponseCode", strconv.Itoa(t.SIPCode))
-	}
+	setCode(p, "DialSipResponseCode", t.SIPCode)
+	setKnown(p, "ReferTransferTarget", t.ReferTo)
 	recordingParams(p, t, o)
+}
+
+func setCode(p url.Values, name string, code int) {
+	if code != 0 {
+		p.Set(name, strconv.Itoa(code))
+	}
+}
+
+// conferenceParams: who was in a conference was answered, and has neither DialCallSid nor DialCallDuration. Who never
+// came in has failed.
+func conferenceParams(p url.Values, t webhooks.Trigger, o Options) {
+	status := "answered"
+	if t.Outcome == webhooks.Failed || t.Outcome == webhooks.Full {
+		status = "failed"
+	}
+	p.Set("DialCallStatus", status)
+	p.Set("DialBridged", strconv.FormatBool(status == "answered"))
+	setKnown(p, "ConferenceSid", sid(string(t.ConferenceID)))
+	recordingParams(p, t, o)
+}
+
+// queueResults are Twilio's words for the outcomes of an enqueue. It has none for a caller who has waited too long, or
+// for whom there was nobody: those have left as well.
+var queueResults = map[webhooks.Outcome]string{
+	webhooks.Bridged:    "bridged",
+	webhooks.Lost:       "bridged",
+	webhooks.Left:       "leave",
+	webhooks.Timeout:    "leave",
+	webhooks.NoAgents:   "leave",
+	webhooks.Callback:   "leave",
+	webhooks.Full:       "queue-full",
+	webhooks.Hangup:     "hangup",
+	webhooks.Redirected: "redirected",
+	webhooks.Failed:     "error",
+}
+
+func enqueueParams(p url.Values, t webhooks.Trigger) {
+	result := queueResults[t.Outcome]
+	switch spoke := t.Duration != nil; {
+	case spoke && t.Outcome == webhooks.Redirected:
+		result = "redirected-from-bridged"
+	case spoke && t.Outcome == webhooks.Hangup:
+		result = "bridged"
+	}
+	p.Set("QueueResult", result)
+	setKnown(p, "QueueSid", sid(string(t.QueueID)))
+	setSeconds(p, "QueueTime", t.Waited)
+}
+
+func setSeconds(p url.Values, name string, s *webhooks.Seconds) {
+	if s != nil {
+		p.Set(name, wholeSeconds(*s))
+	}
+}
+
+// dequeueParams are those of a Dial with a Queue in it.
+func dequeueParams(p url.Values, t webhooks.Trigger) {
+	status, result := "no-answer", "queue-empty"
+	switch {
+	case t.Outcome == webhooks.Failed:
+		status, result = "failed", "queue-not-found"
+	case t.CallID != "":
+		status, result = "completed", "bridged"
+	case t.Outcome == webhooks.Hangup, t.Outcome == webhooks.Redirected:
+		status, result = "canceled", ""
+	}
+	p.Set("DialCallStatus", status)
+	p.Set("DialBridged", strconv.FormatBool(status == "completed"))
+	setKnown(p, "DequeueResult", result)
+	setKnown(p, "QueueSid", sid(string(t.QueueID)))
+	setKnown(p, "DialCallSid", sid(string(t.CallID)))
+	setSeconds(p, "DialCallDuration", t.Duration)
+	setKnown(p, "DequeuedCallSid", sid(string(t.CallID)))
+	setSeconds(p, "DequeuedCallQueueTime", t.Waited)
+	setSeconds(p, "DequeuedCallDuration", t.Duration)
+}
+
+// referParams: the status is that of the new call as far as NOTIFY told, in-progress once it was answered. Without a
+// NOTIFY nothing is known of it.
+func referParams(p url.Values, t webhooks.Trigger) {
+	status := "failed"
+	switch {
+	case t.Outcome == webhooks.Hangup:
+		status = "canceled"
+	case t.Outcome == webhooks.Accepted && t.NotifyCode == 0:
+		status = ""
+	case t.NotifyCode/100 == 1:
+		status = "ringing"
+	case t.NotifyCode/100 == 2:
+		status = "in-progress"
+	case t.NotifyCode == 486, t.NotifyCode == 600:
+		status = "busy"
+	case t.NotifyCode == 408, t.NotifyCode == 480:
+		status = "no-answer"
+	}
+	setKnown(p, "ReferCallStatus", status)
+	setCode(p, "ReferSipResponseCode", t.SIPCode)
+	setCode(p, "NotifySipResponseCode", t.NotifyCode)
+}
+
+func messageParams(p url.Values, t webhooks.Trigger) {
+	status := "sending"
+	if t.Outcome == webhooks.Failed {
+		status = "invalid"
+	}
+	p.Set("SmsStatus", status)
+	p.Set("MessageStatus", status)
+	setKnown(p, "SmsSid", sid(string(t.MessageID)))
+	setKnown(p, "MessageSid", sid(string(t.MessageID)))
+}
+
+// waitingParams are those of a waitUrl, and of the url that a dequeued caller hears before being connected.
+func waitingParams(p url.Values, w webhooks.Waiting) {
+	if w.ConferenceID != "" {
+		p.Set("ConferenceSid", sid(string(w.ConferenceID)))
+		p.Set("FriendlyName", w.Name)
+		return
+	}
+	p.Set("QueueSid", sid(string(w.QueueID)))
+	p.Set("QueueTime", wholeSeconds(w.Waited))
+	if w.PeerCallID != "" {
+		p.Set("DequeueingCallSid", sid(string(w.PeerCallID)))
+		return
+	}
+	p.Set("QueuePosition", strconv.Itoa(w.Position))
+	p.Set("CurrentQueueSize", strconv.Itoa(w.Size))
+	setSeconds(p, "AvgQueueTime", w.AverageWait)
+	setCode(p, "MaxQueueSize", w.MaxSize)
 }
 
 func bridged(o webhooks.Outcome, answered bool) bool {
 	switch o {
-	case webhooks.Completed, webhooks.TimeLimit, webhooks.Lost:
+	case webhooks.Completed, webhooks.TimeLimit, webhooks.Lost, webhooks.Referred:
 		return true
 	case webhooks.Hangup, webhooks.Redirected:
 		return answered

@@ -14,6 +14,9 @@ const (
 	childID  = webhooks.CallID("call_01J9Z3NDEKTSV4RRFFQ69G5FAX")
 	account  = webhooks.AccountID("acc_01J9Z3NDEKTSV4RRFFQ69G5FAY")
 	taped    = webhooks.RecordingID("rec_01J9Z3NDEKTSV4RRFFQ69G5FAZ")
+	line     = webhooks.QueueID("que_01J9Z3NDEKTSV4RRFFQ69G5FB0")
+	room     = webhooks.ConferenceID("conf_01J9Z3NDEKTSV4RRFFQ69G5FB1")
+	sent     = webhooks.MessageID("msg_01J9Z3NDEKTSV4RRFFQ69G5FB2")
 )
 
 var (
@@ -167,6 +170,84 @@ func TestTriggersBecomeTheParametersOfTheirVerb(t *testing.T) {
 			webhooks.Trigger{Verb: "dial", Outcome: webhooks.NotAllowed},
 			map[string]string{"DialCallStatus": "failed", "DialCallSid": "-", "DialSipResponseCode": "-"},
 		},
+		{
+			"dial, the callee referred",
+			webhooks.Trigger{Verb: "dial", Outcome: webhooks.Referred, CallID: childID, AnsweredAt: &answered, ReferTo: "sip:bob@example.com"},
+			map[string]string{"ReferTransferTarget": "sip:bob@example.com", "DialCallStatus": "completed"},
+		},
+		{
+			"a conference",
+			webhooks.Trigger{Verb: "conference", Outcome: webhooks.Left, ConferenceID: room, Duration: seconds(61), RecordingID: taped},
+			map[string]string{"DialCallStatus": "answered", "DialCallSid": "-", "DialCallDuration": "-", "ConferenceSid": webhooks.SID(string(room)), "RecordingUrl": tapeURL},
+		},
+		{
+			"a conference that was full",
+			webhooks.Trigger{Verb: "conference", Outcome: webhooks.Full, ConferenceID: room},
+			map[string]string{"DialCallStatus": "failed"},
+		},
+		{
+			"enqueue, spoken",
+			webhooks.Trigger{Verb: "enqueue", Outcome: webhooks.Bridged, QueueID: line, Waited: seconds(42.4), Duration: seconds(60), CallID: childID},
+			map[string]string{"QueueResult": "bridged", "QueueSid": webhooks.SID(string(line)), "QueueTime": "42", "DialCallStatus": "-"},
+		},
+		{
+			"enqueue, redirected while speaking",
+			webhooks.Trigger{Verb: "enqueue", Outcome: webhooks.Redirected, QueueID: line, Waited: seconds(4), Duration: seconds(6)},
+			map[string]string{"QueueResult": "redirected-from-bridged"},
+		},
+		{
+			"dequeue, spoken",
+			webhooks.Trigger{Verb: "dequeue", Outcome: webhooks.Bridged, QueueID: line, CallID: childID, Waited: seconds(9), Duration: seconds(30)},
+			map[string]string{
+				"DialCallStatus": "completed", "DequeueResult": "bridged", "QueueSid": webhooks.SID(string(line)), "DequeuedCallSid": webhooks.SID(string(childID)),
+				"DequeuedCallQueueTime": "9", "DequeuedCallDuration": "30", "DialCallDuration": "30",
+			},
+		},
+		{
+			"dequeue, nobody there",
+			webhooks.Trigger{Verb: "dequeue", Outcome: webhooks.Empty, QueueID: line},
+			map[string]string{"DialCallStatus": "no-answer", "DequeueResult": "queue-empty", "DequeuedCallSid": "-"},
+		},
+		{
+			"dequeue, no such queue",
+			webhooks.Trigger{Verb: "dequeue", Outcome: webhooks.Failed, Error: "there is no queue x"},
+			map[string]string{"DialCallStatus": "failed", "DequeueResult": "queue-not-found", "QueueSid": "-"},
+		},
+		{
+			"refer, answered", // the four cases of Twilio's own page
+			webhooks.Trigger{Verb: "refer", Outcome: webhooks.Accepted, SIPCode: 202, NotifyCode: 200},
+			map[string]string{"ReferCallStatus": "in-progress", "ReferSipResponseCode": "202", "NotifySipResponseCode": "200"},
+		},
+		{
+			"refer, busy",
+			webhooks.Trigger{Verb: "refer", Outcome: webhooks.Refused, SIPCode: 202, NotifyCode: 486},
+			map[string]string{"ReferCallStatus": "busy", "ReferSipResponseCode": "202", "NotifySipResponseCode": "486"},
+		},
+		{
+			"refer, refused",
+			webhooks.Trigger{Verb: "refer", Outcome: webhooks.Refused, SIPCode: 405},
+			map[string]string{"ReferCallStatus": "failed", "ReferSipResponseCode": "405", "NotifySipResponseCode": "-"},
+		},
+		{
+			"refer, hung up",
+			webhooks.Trigger{Verb: "refer", Outcome: webhooks.Hangup, SIPCode: 202, NotifyCode: 180},
+			map[string]string{"ReferCallStatus": "canceled", "ReferSipResponseCode": "202", "NotifySipResponseCode": "180"},
+		},
+		{
+			"refer, without NOTIFY",
+			webhooks.Trigger{Verb: "refer", Outcome: webhooks.Accepted, SIPCode: 202},
+			map[string]string{"ReferCallStatus": "-", "ReferSipResponseCode": "202", "NotifySipResponseCode": "-"},
+		},
+		{
+			"a message, taken",
+			webhooks.Trigger{Verb: "message", Outcome: webhooks.Sent, MessageID: sent},
+			map[string]string{"SmsStatus": "sending", "SmsSid": webhooks.SID(string(sent)), "MessageSid": webhooks.SID(string(sent))},
+		},
+		{
+			"a message, refused",
+			webhooks.Trigger{Verb: "message", Outcome: webhooks.Failed, Error: "no"},
+			map[string]string{"SmsStatus": "invalid", "SmsSid": "-"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			req := incoming()
@@ -181,15 +262,10 @@ func TestEveryOutcomeOfDialHasADialCallStatus(t *testing.T) {
 		webhooks.Completed: {"completed", "completed"}, webhooks.TimeLimit: {"completed", "completed"}, webhooks.Lost: {"completed", "completed"},
 		webhooks.Busy: {"busy", "completed"}, webhooks.Declined: {"busy", "completed"}, webhooks.NoAnswer: {"no-answer", "completed"},
 		webhooks.Unreachable: {"failed", "completed"}, webhooks.NotAllowed: {"failed", "completed"}, webhooks.Failed: {"failed", "completed"},
+		webhooks.Machine: {"completed", "completed"}, webhooks.Referred: {"completed", "completed"},
 		webhooks.Canceled: {"canceled", "completed"}, webhooks.Hangup: {"canceled", "completed"}, webhooks.Redirected: {"canceled", "completed"},
 	}
-	for _, o := range []webhooks.Outcome{
-		webhooks.Completed, webhooks.Hangup, webhooks.Redirected, webhooks.Failed, webhooks.TimeLimit, webhooks.Busy, webhooks.NoAnswer,
-		webhooks.Declined, webhooks.Unreachable, webhooks.NotAllowed, webhooks.Canceled, webhooks.Lost,
-	} {
-		if !webhooks.HasOutcome("dial", o) {
-			t.Errorf("dial has no outcome %s any more", o)
-		}
+	for _, o := range webhooks.Outcomes("dial") {
 		for n, at := range []*time.Time{nil, &answered} {
 			got := url.Values{}
 			dialParams(got, webhooks.Trigger{Verb: "dial", Outcome: o, AnsweredAt: at}, options)
@@ -264,10 +340,134 @@ func TestARecordingsCallbackComesOnceItIsOver(t *testing.T) {
 	event.Type, event.Data.Verb, event.Data.Duration = webhooks.EventRecordingFailed, "", nil
 	got, _ = StatusParams(webhooks.Call{}, event, 0, options)
 	expect(t, got, map[string]string{"RecordingStatus": "failed", "RecordingSource": "StartCallRecordingAPI", "RecordingDuration": "-"})
-	for _, other := range []webhooks.EventType{webhooks.EventRecordingStarted, webhooks.EventCallBridged, webhooks.EventDTMF} {
+	event.Data.Code = CodeAbsent
+	got, _ = StatusParams(webhooks.Call{}, event, 0, options)
+	expect(t, got, map[string]string{"RecordingStatus": "absent"})
+	event.Type, event.Data.Code = webhooks.EventRecordingStarted, ""
+	got, _ = StatusParams(webhooks.Call{}, event, 0, options)
+	expect(t, got, map[string]string{"RecordingStatus": "in-progress", "RecordingDuration": "-"})
+	event.Data.ConferenceID, event.Data.Verb = room, "conference"
+	got, _ = StatusParams(webhooks.Call{}, event, 0, options)
+	expect(t, got, map[string]string{"ConferenceSid": webhooks.SID(string(room)), "RecordingSource": "Conference", "CallSid": "-"})
+	for _, other := range []webhooks.EventType{webhooks.EventCallBridged, webhooks.EventDTMF, webhooks.EventQueueJoined} {
 		event.Type = other
 		if _, ok := StatusParams(webhooks.Call{}, event, 0, options); ok {
 			t.Errorf("%s has a callback, which no TwiML application expects", other)
+		}
+	}
+}
+
+func TestEveryOutcomeOfEnqueueHasAQueueResult(t *testing.T) {
+	want := map[webhooks.Outcome]string{
+		webhooks.Bridged: "bridged", webhooks.Lost: "bridged", webhooks.Left: "leave", webhooks.Timeout: "leave", webhooks.NoAgents: "leave",
+		webhooks.Callback: "leave", webhooks.Full: "queue-full", webhooks.Hangup: "hangup", webhooks.Redirected: "redirected", webhooks.Failed: "error",
+	}
+	for _, o := range webhooks.Outcomes("enqueue") {
+		got := url.Values{}
+		enqueueParams(got, webhooks.Trigger{Verb: "enqueue", Outcome: o})
+		if got.Get("QueueResult") != want[o] {
+			t.Errorf("%s: QueueResult is %q, want %q", o, got.Get("QueueResult"), want[o])
+		}
+	}
+}
+
+func TestAWaitURLIsToldWhereTheCallerStands(t *testing.T) {
+	req := incoming()
+	req.Reason = webhooks.ReasonWait
+	req.Waiting = &webhooks.Waiting{QueueID: line, Name: "support", Position: 2, Waited: 31.6, AverageWait: seconds(20), Size: 5, MaxSize: 100}
+	expect(t, Params(req, options), map[string]string{
+		"QueueSid": webhooks.SID(string(line)), "QueuePosition": "2", "QueueTime": "32", "AvgQueueTime": "20", "CurrentQueueSize": "5", "MaxQueueSize": "100",
+		"CallSid": webhooks.SID(string(callID)), "DequeueingCallSid": "-",
+	})
+	req.Reason, req.Waiting = webhooks.ReasonScreen, &webhooks.Waiting{QueueID: line, Name: "support", Waited: 40, PeerCallID: childID}
+	expect(t, Params(req, options), map[string]string{
+		"QueueSid": webhooks.SID(string(line)), "QueueTime": "40", "DequeueingCallSid": webhooks.SID(string(childID)), "QueuePosition": "-",
+	})
+	req.Reason, req.Waiting = webhooks.ReasonWait, &webhooks.Waiting{ConferenceID: room, Name: "Room 1"}
+	expect(t, Params(req, options), map[string]string{"ConferenceSid": webhooks.SID(string(room)), "FriendlyName": "Room 1", "QueueSid": "-", "QueueTime": "-"})
+}
+
+func TestMachineDetectionHasTwiliosWords(t *testing.T) {
+	for by, want := range map[webhooks.AnsweredBy]string{
+		webhooks.ByHuman: "human", webhooks.ByFax: "fax", webhooks.ByUnknown: "unknown", webhooks.ByMachine: "machine_start",
+		webhooks.ByMachineEndBeep: "machine_end_beep", webhooks.ByMachineEndSilence: "machine_end_silence", webhooks.ByMachineEndOther: "machine_end_other",
+	} {
+		req := incoming()
+		req.Reason, req.Call.AnsweredBy, req.Call.DetectionDuration = webhooks.ReasonAnswered, by, seconds(2.3)
+		expect(t, Params(req, options), map[string]string{"AnsweredBy": want, "MachineDetectionDuration": "2300"})
+		got, ok := StatusParams(webhooks.Call{}, webhooks.Event{
+			Type: webhooks.EventCallDetected, AccountID: account, CallID: childID, Data: webhooks.EventData{AnsweredBy: by, DetectionDuration: seconds(4)},
+		}, 0, options)
+		if !ok || len(got) != 4 {
+			t.Errorf("amdStatusCallback: %v", got)
+		}
+		expect(t, got, map[string]string{
+			"AnsweredBy": want, "MachineDetectionDuration": "4000", "CallSid": webhooks.SID(string(childID)), "AccountSid": webhooks.SID(string(account)),
+		})
+	}
+	expect(t, Params(incoming(), options), map[string]string{"AnsweredBy": "-", "MachineDetectionDuration": "-"})
+}
+
+func TestAConferencesCallbacksHaveTwiliosNames(t *testing.T) {
+	yes, no := true, false
+	participant := webhooks.EventData{
+		ConferenceID: room, Name: "Room 1", Label: "amy", Mode: "whisper", Muted: &yes, Held: &no, EndOnExit: &yes, StartOnEnter: &no,
+	}
+	leaving := participant
+	leaving.Reason = webhooks.ParticipantHungUp
+	names := map[webhooks.EventType]string{
+		webhooks.EventConferenceJoined: "participant-join", webhooks.EventConferenceMuted: "participant-mute", webhooks.EventConferenceUnmuted: "participant-unmute",
+		webhooks.EventConferenceHeld: "participant-hold", webhooks.EventConferenceUnheld: "participant-unhold", webhooks.EventConferenceModified: "participant-modify",
+		webhooks.EventConferenceSpeechStarted: "participant-speech-start", webhooks.EventConferenceSpeechStopped: "participant-speech-stop",
+		webhooks.EventConferenceLeft: "participant-leave",
+	}
+	send := func(kind webhooks.EventType, d webhooks.EventData) url.Values {
+		got, ok := StatusParams(webhooks.Call{Status: webhooks.StatusCompleted}, webhooks.Event{
+			Type: kind, AccountID: account, CallID: callID, OccurredAt: answered, Data: d,
+		}, 3, options)
+		if !ok {
+			t.Fatalf("%s has no callback", kind)
+		}
+		expect(t, got, map[string]string{
+			"ConferenceSid": webhooks.SID(string(room)), "FriendlyName": "Room 1", "AccountSid": webhooks.SID(string(account)), "SequenceNumber": "3",
+			"Timestamp": "Sat, 01 Mar 2025 08:00:05 +0000",
+		})
+		return got
+	}
+	for kind, name := range names {
+		d := participant
+		if kind == webhooks.EventConferenceLeft {
+			d = leaving
+		}
+		expect(t, send(kind, d), map[string]string{
+			"StatusCallbackEvent": name, "CallSid": webhooks.SID(string(callID)), "Muted": "true", "Hold": "false", "Coaching": "true",
+			"EndConferenceOnExit": "true", "StartConferenceOnEnter": "false", "ParticipantLabel": "amy",
+		})
+	}
+	expect(t, send(webhooks.EventConferenceLeft, leaving), map[string]string{"ParticipantCallStatus": "completed", "ReasonParticipantLeft": "participant_hung_up"})
+	expect(t, send(webhooks.EventConferenceStarted, webhooks.EventData{ConferenceID: room, Name: "Room 1"}), map[string]string{"StatusCallbackEvent": "conference-start", "CallSid": "-"})
+	expect(t, send(webhooks.EventConferenceEnded, webhooks.EventData{
+		ConferenceID: room, Name: "Room 1", Reason: webhooks.ConferenceEnderLeft, EndedByCall: callID, Label: "amy",
+	}), map[string]string{
+		"StatusCallbackEvent": "conference-end", "ReasonConferenceEnded": "participant-with-end-conference-on-exit-left",
+		"CallSidEndingConference": webhooks.SID(string(callID)), "ParticipantLabelEndingConference": "amy", "CallSid": "-",
+	})
+	expect(t, send(webhooks.EventConferenceAnnouncementEnded, webhooks.EventData{ConferenceID: room, Name: "Room 1", URL: "https://x/a"}),
+		map[string]string{"StatusCallbackEvent": "announcement-end", "AnnounceUrl": "https://x/a"})
+	expect(t, send(webhooks.EventConferenceAnnouncementFailed, webhooks.EventData{ConferenceID: room, Name: "Room 1", URL: "https://x/a", Message: "404"}),
+		map[string]string{"StatusCallbackEvent": "announcement-fail", "ReasonAnnouncementFailed": "404"})
+	for _, reason := range []string{
+		webhooks.ConferenceLastLeft, webhooks.ConferenceLastKicked, webhooks.ConferenceEnderLeft, webhooks.ConferenceEnderKicked, webhooks.ConferenceEndedByAPI,
+	} {
+		if conferenceEnds[reason] == "" {
+			t.Errorf("%s has no word of Twilio's", reason)
+		}
+	}
+	for _, reason := range []string{
+		webhooks.ParticipantHungUp, webhooks.ParticipantLeft, webhooks.ParticipantKicked, webhooks.ParticipantRedirected, webhooks.ParticipantRoomsEnding,
+	} {
+		if participantEnds[reason] == "" {
+			t.Errorf("%s has no word of Twilio's", reason)
 		}
 	}
 }

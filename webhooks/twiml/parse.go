@@ -16,6 +16,9 @@ type Context struct {
 	// else) for a document that was given inline; such a document must name its actions, and its relative URLs are
 	// left as they are.
 	URL string
+	// Party is the number of who is on the line: the caller of an inbound call, the called party of an outbound one. A
+	// text message goes there that names no other receiver. "" stands for the caller.
+	Party string
 }
 
 // Warning is something that Hookswitch read over: the document runs, but not all that it says is done. It belongs
@@ -39,7 +42,7 @@ func Parse(body []byte, base Context) (webhooks.Program, []Warning, error) {
 	if err != nil {
 		return webhooks.Program{}, nil, err
 	}
-	c := new(compiler)
+	c := &compiler{party: base.Party}
 	if u, err := url.Parse(base.URL); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
 		c.base = u.String()
 	}
@@ -53,6 +56,7 @@ func Parse(body []byte, base Context) (webhooks.Program, []Warning, error) {
 // compiler turns elements into instructions.
 type compiler struct {
 	base     string // "" for an inline document
+	party    string // "" for the caller
 	count    int    // instructions so far
 	warnings []Warning
 }
@@ -69,21 +73,22 @@ func (c *compiler) warn(e *element, format string, args ...any) {
 
 // What may stand in which element.
 var (
-	responseVerbs = []string{"Say", "Play", "Pause", "Gather", "Record", "Dial", "Redirect", "Hangup", "Reject"}
-	promptVerbs   = []string{"Say", "Play", "Pause"}
-	dialNouns     = []string{"Number", "Sip"}
+	responseVerbs = []string{
+		"Say", "Play", "Pause", "Gather", "Record", "Dial", "Enqueue", "Leave", "Refer", "Redirect", "Hangup", "Reject", "Start", "Stop",
+		"Connect", "Sms", "Message",
+	}
+	promptVerbs = []string{"Say", "Play", "Pause"}
+	dialNouns   = []string{"Number", "Sip", "Client", "Conference", "Queue"}
+	startNouns  = []string{"Recording"}
 )
 
 // later are Twilio's verbs and nouns that have a place in the contract but are not run by this version; never are
 // those that have none.
 var (
-	later = []string{
-		"Enqueue", "Leave", "Refer", "Connect", "Start", "Stop", "Sms", "Stream", "Recording", "Transcription",
-		"Client", "Conference", "Queue",
-	}
+	later = []string{"Stream", "Transcription"}
 	never = []string{
-		"Pay", "Prompt", "VirtualAgent", "Conversation", "ConversationRelay", "Room", "Sim", "AiSession", "Assistant",
-		"Autopilot", "Siprec", "WhatsApp", "Application", "Echo", "Message",
+		"Pay", "Prompt", "VirtualAgent", "Conversation", "ConversationRelay", "ConversationRelaySession", "Room", "Sim", "AiSession",
+		"Assistant", "Autopilot", "Siprec", "WhatsApp", "Application", "Echo", "Task", "Media",
 	}
 )
 
@@ -141,6 +146,20 @@ func (c *compiler) verb(e *element) ([]webhooks.Instruction, error) {
 		return c.record(e)
 	case "Dial":
 		return c.dial(e)
+	case "Enqueue":
+		return c.enqueue(e)
+	case "Leave":
+		return c.leave(e)
+	case "Refer":
+		return c.refer(e)
+	case "Start":
+		return c.start(e)
+	case "Stop":
+		return c.stop(e)
+	case "Connect":
+		return nil, c.connect(e)
+	case "Sms", "Message":
+		return c.message(e)
 	case "Redirect":
 		return c.redirect(e)
 	case "Hangup":
@@ -159,12 +178,15 @@ func notAllowed(e, parent *element, allowed []string) error {
 		}
 	}
 	takes := fmt.Sprintf("<%s> takes %s", parent.name, strings.Join(allowed, ", "))
+	if len(allowed) == 0 {
+		takes = fmt.Sprintf("<%s> has nothing it could take yet", parent.name)
+	}
 	switch {
 	case slices.Contains(never, e.name):
 		return e.refuse("is not supported by Hookswitch; %s", takes)
 	case slices.Contains(later, e.name):
 		return e.refuse("is not run by this version of Hookswitch; %s", takes)
-	case slices.Contains(responseVerbs, e.name):
+	case slices.Contains(responseVerbs, e.name), slices.Contains(dialNouns, e.name), slices.Contains(startNouns, e.name):
 		return e.refuse("is not allowed here; %s", takes)
 	}
 	return e.refuse("is not known; %s", takes)

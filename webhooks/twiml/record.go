@@ -1,10 +1,6 @@
 package twiml
 
-import (
-	"strings"
-
-	"github.com/hookswitch/hookswitch/webhooks"
-)
+import "github.com/hookswitch/hookswitch/webhooks"
 
 // record compiles <Record>. The action (missing: this document) is asked whenever something was recorded, a hang-up
 // included; an empty recording, and one that failed, go on with the next verb.
@@ -21,14 +17,7 @@ func (c *compiler) record(e *element) ([]webhooks.Instruction, error) {
 	r.text("finishOnKey", &record.FinishOnKey)
 	r.yes("playBeep", &record.Beep)
 	record.Trim = r.trim()
-	status := ""
-	if r.text("recordingStatusCallback", &status) && strings.TrimSpace(status) != "" {
-		link, err := c.link(e, status)
-		if err != nil {
-			r.refuse("recordingStatusCallback must be a URL, is %q", clip(status))
-		}
-		record.StatusURL = link
-	}
+	record.StatusURL, record.StatusEvents = r.recordingCallback()
 	record.On = goOn(webhooks.Empty, webhooks.Failed, webhooks.Redirected)
 	return []webhooks.Instruction{record}, r.err
 }
@@ -45,4 +34,89 @@ func (r *reader) trim() bool {
 	}
 	r.refuse("trim must be trim-silence or do-not-trim, is %q", clip(value))
 	return false
+}
+
+// recordingEvents are Twilio's words for what becomes of a recording. absent is one that could not be had.
+var recordingEvents = map[string][]string{
+	"in-progress": {string(webhooks.EventRecordingStarted)},
+	"completed":   {string(webhooks.EventRecordingCompleted)},
+	"absent":      {string(webhooks.EventRecordingFailed)},
+}
+
+// recordingCallback reads where a recording is told of, and what. Without a list both ends of it are told: Twilio
+// tells a failed one under completed as well.
+func (r *reader) recordingCallback() (link string, events []string) {
+	if link = r.link("recordingStatusCallback"); link == "" {
+		return "", nil
+	}
+	return link, r.events("recordingStatusCallbackEvent", nil, recordingEvents)
+}
+
+// start compiles <Start>: what goes on beside the document.
+func (c *compiler) start(e *element) ([]webhooks.Instruction, error) {
+	return c.recordings(e, func(r *reader) webhooks.Instruction {
+		recording := &webhooks.Recording{Op: "start", Channels: 2, Format: "wav"}
+		recording.StatusURL, recording.StatusEvents = r.recordingCallback()
+		channels := "dual"
+		r.text("channels", &channels)
+		switch channels {
+		case "dual":
+		case "mono":
+			recording.Channels = 1
+		default:
+			r.refuse("channels must be mono or dual, is %q", clip(channels))
+		}
+		return recording
+	})
+}
+
+// stop compiles <Stop>. A call has one recording at a time, so that its name need not be looked at.
+func (c *compiler) stop(e *element) ([]webhooks.Instruction, error) {
+	return c.recordings(e, func(*reader) webhooks.Instruction {
+		return &webhooks.Recording{Op: "stop", Channels: 2, Format: "wav"}
+	})
+}
+
+func (c *compiler) recordings(e *element, compile func(*reader) webhooks.Instruction) ([]webhooks.Instruction, error) {
+	c.attributes(e)
+	var out []webhooks.Instruction
+	for _, child := range e.children {
+		noun := child.element
+		if noun == nil {
+			if text := oneLine(child.text); text != "" {
+				return nil, e.refuse("takes no text, has %q", clip(text))
+			}
+			continue
+		}
+		if noun.name != "Recording" {
+			return nil, notAllowed(noun, e, startNouns)
+		}
+		if err := nothing(noun); err != nil {
+			return nil, err
+		}
+		r := c.attributes(noun)
+		i := compile(r)
+		if r.err != nil {
+			return nil, r.err
+		}
+		if err := c.check(noun, i); err != nil {
+			return nil, err
+		}
+		out = append(out, i)
+	}
+	if len(out) == 0 {
+		return nil, e.refuse("is empty; it takes <Recording>")
+	}
+	return out, nil
+}
+
+// connect says why <Connect> cannot be run: of what it connects to, nothing is there yet.
+func (c *compiler) connect(e *element) error {
+	c.attributes(e)
+	for _, child := range e.children {
+		if child.element != nil {
+			return notAllowed(child.element, e, nil)
+		}
+	}
+	return e.refuse("names nothing to connect to")
 }

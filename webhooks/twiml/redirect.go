@@ -9,7 +9,7 @@ func (c *compiler) redirect(e *element) ([]webhooks.Instruction, error) {
 	}
 	redirect := new(webhooks.Redirect)
 	r := c.attributes(e)
-	redirect.Method = r.method()
+	redirect.Method = r.method("method")
 	if r.err != nil {
 		return nil, r.err
 	}

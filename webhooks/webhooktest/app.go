@@ -1,5 +1,5 @@
 // Package webhooktest owns a scripted application for tests: it answers call requests as it was told, behaves badly
-// on demand, verifies every signature and remembers what it was asked. It works over real sockets and, for tests in
+// on demand, verifies every signature and the shape of every trigger and event, and remembers what it was asked. It works over real sockets and, for tests in
 // virtual time, over connections in memory. What a right answer is, is left to package webhooks.
 package webhooktest
 
@@ -188,6 +188,9 @@ func (a *App) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if !a.genuine(w, r) {
 		return
 	}
+	if err := misshapen(r); err != nil {
+		a.t.Errorf("%s %s: %v", r.Method, r.URL, err)
+	}
 	a.mu.Lock()
 	a.all = append(a.all, r)
 	a.mu.Unlock()
@@ -212,6 +215,22 @@ func read(req *http.Request, body []byte) Request {
 		r.Form = req.URL.Query()
 	}
 	return r
+}
+
+// misshapen says what a request has too much or too little by the contract: the trigger of a request, the data of an
+// event. nil for a right one, and for what is neither.
+func misshapen(r Request) error {
+	if r.Call.Trigger != nil {
+		return r.Call.Trigger.Check()
+	}
+	var e webhooks.Event
+	if !slices.Contains(webhooks.EventTypes(), webhooks.EventType(r.Call.Type)) {
+		return nil
+	}
+	if err := json.Unmarshal(r.Body, &e); err != nil {
+		return err
+	}
+	return e.Check()
 }
 
 func scheme(req *http.Request) string {

@@ -97,7 +97,7 @@ func TestExpectNamesWhatDiffers(t *testing.T) {
 			}
 		}
 		native := webhooks.Ask{URL: app.URL + "/menu", Request: webhooks.CallRequest{
-			Reason: "action", State: []byte(`{"lang":"zh"}`), Trigger: &webhooks.Trigger{Verb: "gather", Digits: "1"}, Call: webhooks.Call{From: "1001"},
+			Reason: "action", State: []byte(`{"lang":"zh"}`), Trigger: &webhooks.Trigger{Verb: "gather", Outcome: webhooks.Digits, Digits: "1"}, Call: webhooks.Call{From: "1001"},
 		}}
 		send(native)
 		notes.about(t, "", func() {
@@ -148,6 +148,25 @@ func TestAppVerifiesSignatures(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+func TestAppComplainsOfWhatTheContractDoesNotHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		notes := &complaints{TB: t}
+		app := New(notes)
+		client := app.MemoryClient()
+		tell := func(ask webhooks.Ask) {
+			ask.URL = app.URL
+			if _, err := client.Ask(t.Context(), ask); err != nil {
+				t.Fatal(err)
+			}
+		}
+		notes.about(t, "gather timeout: has sip_code as well", func() {
+			tell(webhooks.Ask{Request: webhooks.CallRequest{Trigger: &webhooks.Trigger{Verb: "gather", Outcome: webhooks.Timeout, SIPCode: 486}}})
+		})
+		notes.about(t, "dtmf: digit is missing", func() { tell(webhooks.Ask{Body: webhooks.Event{Type: webhooks.EventDTMF}}) })
+		notes.about(t, "", func() { tell(webhooks.Ask{Body: map[string]string{"type": "job.updated"}}) })
 	})
 }
 
