@@ -84,4 +84,4 @@ deps-bench:
 	@deploy/deps.sh espeak-ng postgresql
 
 deps-test:
-	@deploy/deps.sh espeak-ng sip-tester baresip-core postgresql redis-server python3-aiosmtpd gcc libc6-dev
+	@deploy/deps.sh espeak-ng sip-tester baresip-core postgresql redis-server python3-aiosmtpd libnet-smpp-perl gcc libc6-dev

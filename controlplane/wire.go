@@ -24,6 +24,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/job"
 	"github.com/hookswitch/hookswitch/controlplane/live"
 	"github.com/hookswitch/hookswitch/controlplane/media"
+	"github.com/hookswitch/hookswitch/controlplane/message"
 	"github.com/hookswitch/hookswitch/controlplane/notice"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/recording"
@@ -88,6 +89,8 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Settings: settings, Masks: masks, Guard: p.guard(), Mail: p.cfg.Mail, Log: p.cfg.Logger,
 	}
 	feed.Also = append(feed.Also, notices.Placed)
+	messages := &message.Service{DB: p.db, Bus: p.bus, Guard: p.guard(), RootCAs: p.cfg.RootCAs, Log: p.cfg.Logger}
+	p.workers = append(p.workers, worker{"messages", messages.Run})
 	streams, err := live.New(live.Config{Feed: feed, Masks: masks, Check: p.users.Check, Log: p.cfg.Logger})
 	if err != nil {
 		return err
@@ -104,7 +107,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 		Operations() map[string]rest.Operation
 	}{
 		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, calls, recordings,
-		&calendar.Service{DB: p.db}, &dictionary.Service{DB: p.db}, settings, blocked, notices, audited,
+		&calendar.Service{DB: p.db}, &dictionary.Service{DB: p.db}, settings, blocked, notices, messages, audited,
 		&event.Service{DB: p.db, Masks: masks}, endpoints, streams, jobs, transfers,
 	} {
 		maps.Copy(operations, noun.Operations())
@@ -127,6 +130,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	p.hourly(map[string]func(context.Context) error{
 		"events.purge": feed.Purge, "jobs.purge": jobs.Purge, "transfers.purge": transfers.Purge, "notifications.purge": notices.Purge,
 		"sessions.purge": p.users.Purge, "recordings.purge": recordings.Purge, "calls.purge": calls.Purge,
+		"messages.purge": messages.Purge,
 	})
 	return p.work(feed, streams, jobs, notices, blocked, files)
 }

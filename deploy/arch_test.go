@@ -37,34 +37,35 @@ var may = map[string][]string{
 	"edge/session":             {"edge/*", "webhooks", "webhooks/guard", "webhooks/twiml"},
 	"edge/calltest":            {"edge", "edge/*", "webhooks", "webhooks/*"},
 
-	"controlplane/problem":       {},
-	"controlplane/auth":          {"controlplane/problem"},
-	"controlplane/db":            {"controlplane/problem", "controlplane/auth"},
-	"controlplane/db/dbtest":     {"controlplane/db"},
-	"controlplane/list":          {"controlplane/problem", "controlplane/auth", "controlplane/db"},
-	"controlplane/blob":          {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list"},
-	"controlplane/blob/blobtest": {"controlplane/blob"},
-	"controlplane/bus":           {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob"},
-	"controlplane/bus/bustest":   {"controlplane/bus"},
-	"controlplane/event":         {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob", "controlplane/bus", "controlplane/rest", "webhooks"},
-	"controlplane/job":           {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob", "controlplane/bus", "controlplane/rest", "controlplane/event", "webhooks"},
-	"controlplane/sheet":         {"controlplane/problem"},
-	"controlplane/live":          {"controlplane/*", "webhooks"},
-	"controlplane/delivery":      {"controlplane/*", "webhooks", "webhooks/guard"},
-	"controlplane/rest":          {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/bus", "openapi"},
-	"controlplane/rest/resttest": {"controlplane/*", "openapi"},
-	"controlplane/message/smpp":  {},
-	"controlplane/edges":         {"controlplane/*", "edge/control", "webhooks"},
-	"controlplane":               {"controlplane/*", "edge/control", "openapi", "webhooks", "webhooks/guard"},
-	"openapi":                    {},
-	"console":                    {},
-	"deploy":                     {},
-	"deploy/config":              {},
-	"deploy/ops":                 {"controlplane/*", "edge/*"},
-	"deploy/cmd/hookswitch":      {"*"},
-	"deploy/bench":               {"*"},
-	"deploy/e2e":                 {"*"},
-	"deploy/phone":               {"edge/*"},
+	"controlplane/problem":               {},
+	"controlplane/auth":                  {"controlplane/problem"},
+	"controlplane/db":                    {"controlplane/problem", "controlplane/auth"},
+	"controlplane/db/dbtest":             {"controlplane/db"},
+	"controlplane/list":                  {"controlplane/problem", "controlplane/auth", "controlplane/db"},
+	"controlplane/blob":                  {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list"},
+	"controlplane/blob/blobtest":         {"controlplane/blob"},
+	"controlplane/bus":                   {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob"},
+	"controlplane/bus/bustest":           {"controlplane/bus"},
+	"controlplane/event":                 {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob", "controlplane/bus", "controlplane/rest", "webhooks"},
+	"controlplane/job":                   {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob", "controlplane/bus", "controlplane/rest", "controlplane/event", "webhooks"},
+	"controlplane/sheet":                 {"controlplane/problem"},
+	"controlplane/live":                  {"controlplane/*", "webhooks"},
+	"controlplane/delivery":              {"controlplane/*", "webhooks", "webhooks/guard"},
+	"controlplane/rest":                  {"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/bus", "openapi"},
+	"controlplane/rest/resttest":         {"controlplane/*", "openapi"},
+	"controlplane/message/smpp":          {},
+	"controlplane/message/smpp/smpptest": {},
+	"controlplane/edges":                 {"controlplane/*", "edge/control", "webhooks"},
+	"controlplane":                       {"controlplane/*", "edge/control", "openapi", "webhooks", "webhooks/guard"},
+	"openapi":                            {},
+	"console":                            {},
+	"deploy":                             {},
+	"deploy/config":                      {},
+	"deploy/ops":                         {"controlplane/*", "edge/*"},
+	"deploy/cmd/hookswitch":              {"*"},
+	"deploy/bench":                       {"*"},
+	"deploy/e2e":                         {"*"},
+	"deploy/phone":                       {"edge/*"},
 }
 
 // shared is what every resource of the control plane may import; between two resources, the rank in nouns decides.
@@ -131,7 +132,7 @@ func nounMay(room string) ([]string, bool) {
 	if !ok || rank < 0 {
 		return nil, false
 	}
-	allowed := slices.Clone(shared)
+	allowed := append(slices.Clone(shared), room+"/*") // what it has split off for itself
 	for _, lower := range nouns[:rank] {
 		allowed = append(allowed, "controlplane/"+lower)
 	}

@@ -10,6 +10,7 @@ program() {
     baresip-core) echo baresip ;;
     postgresql) echo /usr/lib/postgresql/15/bin/postgres ;;
     python3-aiosmtpd) echo /usr/lib/python3/dist-packages/aiosmtpd/__init__.py ;;
+    libnet-smpp-perl) echo /usr/share/perl5/Net/SMPP.pm ;;
     libc6-dev) echo /usr/include/stdlib.h ;; # which gcc only recommends
     *) echo "$1" ;;
   esac

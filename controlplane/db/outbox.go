@@ -58,11 +58,13 @@ func (d *DB) Claim(ctx context.Context, topic string, n int, lease time.Duration
 		due = due.For("UPDATE SKIP LOCKED")
 	}
 	claimed := []Message{}
-	err := d.write.NewUpdate().Model(&claimed).
+	// The rows are chosen in a table of its own: PostgreSQL may run a subquery in WHERE more than once, and each time locks
+	// others than those it has locked already, so that more than n came.
+	err := d.write.NewUpdate().Model(&claimed).With("due", due).
 		Set("claim_id = ?", claim).
 		Set("attempts = attempts + 1").
 		Set("available_at = ?", now.Add(lease)).
-		Where("id IN (?)", due).Returning("*").Scan(ctx)
+		Where("id IN (SELECT id FROM due)").Returning("*").Scan(ctx)
 	if err != nil {
 		return nil, Check(fmt.Errorf("claim %s: %w", topic, err))
 	}
