@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import { type Client, formDataBodySerializer, type Options as Options2, type TDataShape } from './client/index.js';
-import type { CancelJobData, CancelJobErrors, CancelJobResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckImportData, CheckImportErrors, CheckImportResponses, CommitImportData, CommitImportErrors, CommitImportResponses, ConfirmTotpData, ConfirmTotpErrors, ConfirmTotpResponses, CopyRoleData, CopyRoleErrors, CopyRoleResponses, CreateAccountApiKeyData, CreateAccountApiKeyErrors, CreateAccountApiKeyResponses, CreateAccountData, CreateAccountErrors, CreateAccountResponses, CreateAgentData, CreateAgentErrors, CreateAgentGroupData, CreateAgentGroupErrors, CreateAgentGroupResponses, CreateAgentResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateApplicationData, CreateApplicationErrors, CreateApplicationResponses, CreateBlocklistEntryData, CreateBlocklistEntryErrors, CreateBlocklistEntryResponses, CreateCalendarData, CreateCalendarErrors, CreateCalendarResponses, CreateCallActionData, CreateCallActionErrors, CreateCallActionResponses, CreateCallData, CreateCallErrors, CreateCallResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDepartmentData, CreateDepartmentErrors, CreateDepartmentResponses, CreateDictionaryData, CreateDictionaryErrors, CreateDictionaryResponses, CreateDictionaryValueData, CreateDictionaryValueErrors, CreateDictionaryValueResponses, CreateEventEndpointData, CreateEventEndpointErrors, CreateEventEndpointResponses, CreateExportData, CreateExportErrors, CreateExportResponses, CreateHolidaySetData, CreateHolidaySetErrors, CreateHolidaySetResponses, CreateImportData, CreateImportErrors, CreateImportResponses, CreateNotificationChannelData, CreateNotificationChannelErrors, CreateNotificationChannelResponses, CreateNotificationRuleData, CreateNotificationRuleErrors, CreateNotificationRuleResponses, CreateNumberData, CreateNumberErrors, CreateNumberResponses, CreateRoleData, CreateRoleErrors, CreateRoleResponses, CreateSessionData, CreateSessionErrors, CreateSessionResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateTrunkData, CreateTrunkErrors, CreateTrunkResponses, CreateUserData, CreateUserErrors, CreateUserLinkData, CreateUserLinkErrors, CreateUserLinkResponses, CreateUserResponses, DeleteAgentData, DeleteAgentErrors, DeleteAgentGroupData, DeleteAgentGroupErrors, DeleteAgentGroupMemberData, DeleteAgentGroupMemberErrors, DeleteAgentGroupMemberResponses, DeleteAgentGroupResponses, DeleteAgentResponses, DeleteApplicationData, DeleteApplicationErrors, DeleteApplicationResponses, DeleteBlocklistEntryData, DeleteBlocklistEntryErrors, DeleteBlocklistEntryResponses, DeleteCalendarData, DeleteCalendarErrors, DeleteCalendarResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDepartmentData, DeleteDepartmentErrors, DeleteDepartmentResponses, DeleteDictionaryData, DeleteDictionaryErrors, DeleteDictionaryResponses, DeleteDictionaryValueData, DeleteDictionaryValueErrors, DeleteDictionaryValueResponses, DeleteEventEndpointData, DeleteEventEndpointErrors, DeleteEventEndpointResponses, DeleteExportData, DeleteExportErrors, DeleteExportResponses, DeleteHolidaySetData, DeleteHolidaySetErrors, DeleteHolidaySetResponses, DeleteIdentityProviderData, DeleteIdentityProviderErrors, DeleteIdentityProviderResponses, DeleteImportData, DeleteImportErrors, DeleteImportResponses, DeleteMediaData, DeleteMediaErrors, DeleteMediaResponses, DeleteNotificationChannelData, DeleteNotificationChannelErrors, DeleteNotificationChannelResponses, DeleteNotificationRuleData, DeleteNotificationRuleErrors, DeleteNotificationRuleResponses, DeleteNumberData, DeleteNumberErrors, DeleteNumberResponses, DeleteRecordingData, DeleteRecordingErrors, DeleteRecordingResponses, DeleteRoleData, DeleteRoleErrors, DeleteRoleResponses, DeleteSessionData, DeleteSessionErrors, DeleteSessionResponses, DeleteSessionsData, DeleteSessionsErrors, DeleteSessionsResponses, DeleteTrunkData, DeleteTrunkErrors, DeleteTrunkResponses, DeleteUserData, DeleteUserErrors, DeleteUserResponses, DeleteUserTotpData, DeleteUserTotpErrors, DeleteUserTotpResponses, DisableTotpData, DisableTotpErrors, DisableTotpResponses, EnrolTotpData, EnrolTotpErrors, EnrolTotpResponses, FinishOidcSessionData, FinishOidcSessionErrors, GetAccountData, GetAccountErrors, GetAccountResponses, GetAccountUsageData, GetAccountUsageErrors, GetAccountUsageResponses, GetAgentData, GetAgentErrors, GetAgentGroupData, GetAgentGroupErrors, GetAgentGroupResponses, GetAgentResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetApplicationData, GetApplicationErrors, GetApplicationResponses, GetAuditEntryData, GetAuditEntryErrors, GetAuditEntryResponses, GetBlocklistEntryData, GetBlocklistEntryErrors, GetBlocklistEntryResponses, GetCalendarData, GetCalendarErrors, GetCalendarOpenData, GetCalendarOpenErrors, GetCalendarOpenResponses, GetCalendarResponses, GetCallData, GetCallErrors, GetCallResponses, GetCredentialData, GetCredentialErrors, GetCredentialResponses, GetDeliveryData, GetDeliveryErrors, GetDeliveryResponses, GetDepartmentData, GetDepartmentErrors, GetDepartmentResponses, GetDictionaryData, GetDictionaryErrors, GetDictionaryResponses, GetDictionaryValueData, GetDictionaryValueErrors, GetDictionaryValueResponses, GetEventData, GetEventEndpointData, GetEventEndpointErrors, GetEventEndpointResponses, GetEventErrors, GetEventResponses, GetExportData, GetExportErrors, GetExportFileData, GetExportFileErrors, GetExportFileResponses, GetExportResourcesData, GetExportResourcesErrors, GetExportResourcesResponses, GetExportResponses, GetHolidaySetData, GetHolidaySetErrors, GetHolidaySetResponses, GetHolidayTemplatesData, GetHolidayTemplatesErrors, GetHolidayTemplatesResponses, GetIdentityProviderData, GetIdentityProviderErrors, GetIdentityProviderResponses, GetImportData, GetImportErrors, GetImportReportData, GetImportReportErrors, GetImportReportResponses, GetImportResourcesData, GetImportResourcesErrors, GetImportResourcesResponses, GetImportResponses, GetImportTemplateData, GetImportTemplateErrors, GetImportTemplateResponses, GetJobData, GetJobErrors, GetJobErrorsData, GetJobErrorsErrors, GetJobErrorsResponses, GetJobResponses, GetMeData, GetMediaData, GetMediaErrors, GetMediaResponses, GetMeErrors, GetMeResponses, GetNotificationChannelData, GetNotificationChannelErrors, GetNotificationChannelResponses, GetNotificationData, GetNotificationErrors, GetNotificationResponses, GetNotificationRuleData, GetNotificationRuleErrors, GetNotificationRuleResponses, GetNumberData, GetNumberErrors, GetNumberResponses, GetOwnAccountData, GetOwnAccountErrors, GetOwnAccountResponses, GetRecordingData, GetRecordingErrors, GetRecordingMediaData, GetRecordingMediaErrors, GetRecordingMediaResponses, GetRecordingResponses, GetRoleData, GetRoleErrors, GetRoleResponses, GetSettingData, GetSettingErrors, GetSettingResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetTrunkData, GetTrunkErrors, GetTrunkResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, ListAccountsData, ListAccountsErrors, ListAccountsResponses, ListAgentGroupsData, ListAgentGroupsErrors, ListAgentGroupsResponses, ListAgentsData, ListAgentsErrors, ListAgentsResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListApplicationsData, ListApplicationsErrors, ListApplicationsResponses, ListAuditEntriesData, ListAuditEntriesErrors, ListAuditEntriesResponses, ListBlocklistEntriesData, ListBlocklistEntriesErrors, ListBlocklistEntriesResponses, ListCalendarsData, ListCalendarsErrors, ListCalendarsResponses, ListCallEventsData, ListCallEventsErrors, ListCallEventsResponses, ListCallsData, ListCallsErrors, ListCallsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDeliveriesData, ListDeliveriesErrors, ListDeliveriesResponses, ListDepartmentsData, ListDepartmentsErrors, ListDepartmentsResponses, ListDictionariesData, ListDictionariesErrors, ListDictionariesResponses, ListDictionaryValuesData, ListDictionaryValuesErrors, ListDictionaryValuesResponses, ListEventEndpointsData, ListEventEndpointsErrors, ListEventEndpointsResponses, ListEventsData, ListEventsErrors, ListEventsResponses, ListExportsData, ListExportsErrors, ListExportsResponses, ListHolidaySetsData, ListHolidaySetsErrors, ListHolidaySetsResponses, ListImportsData, ListImportsErrors, ListImportsResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListMediaData, ListMediaErrors, ListMediaResponses, ListNotificationChannelsData, ListNotificationChannelsErrors, ListNotificationChannelsResponses, ListNotificationRulesData, ListNotificationRulesErrors, ListNotificationRulesResponses, ListNotificationsData, ListNotificationsErrors, ListNotificationsResponses, ListNumbersData, ListNumbersErrors, ListNumbersResponses, ListRecordingsData, ListRecordingsErrors, ListRecordingsResponses, ListRegistrationsData, ListRegistrationsErrors, ListRegistrationsResponses, ListRolesData, ListRolesErrors, ListRolesResponses, ListSessionsData, ListSessionsErrors, ListSessionsResponses, ListSettingHistoryData, ListSettingHistoryErrors, ListSettingHistoryResponses, ListTrunksData, ListTrunksErrors, ListTrunksResponses, ListUsersData, ListUsersErrors, ListUsersResponses, MatchBlocklistEntriesData, MatchBlocklistEntriesErrors, MatchBlocklistEntriesResponses, PreviewCalendarData, PreviewCalendarErrors, PreviewCalendarResponses, PutAgentGroupMemberData, PutAgentGroupMemberErrors, PutAgentGroupMemberResponses, ReplayEventsData, ReplayEventsErrors, ReplayEventsResponses, ResetSettingData, ResetSettingErrors, ResetSettingResponses, RestoreDictionaryData, RestoreDictionaryErrors, RestoreDictionaryResponses, RestoreDictionaryValueData, RestoreDictionaryValueErrors, RestoreDictionaryValueResponses, RetryDeliveryData, RetryDeliveryErrors, RetryDeliveryResponses, RetryNotificationData, RetryNotificationErrors, RetryNotificationResponses, RevertImportData, RevertImportErrors, RevertImportResponses, RevokeApiKeyData, RevokeApiKeyErrors, RevokeApiKeyResponses, RotateApiKeyData, RotateApiKeyErrors, RotateApiKeyResponses, RotateApplicationSecretData, RotateApplicationSecretErrors, RotateApplicationSecretResponses, RotateEventEndpointSecretData, RotateEventEndpointSecretErrors, RotateEventEndpointSecretResponses, SearchAccountsData, SearchAccountsErrors, SearchAccountsResponses, SearchAgentGroupsData, SearchAgentGroupsErrors, SearchAgentGroupsResponses, SearchAgentsData, SearchAgentsErrors, SearchAgentsResponses, SearchApiKeysData, SearchApiKeysErrors, SearchApiKeysResponses, SearchApplicationsData, SearchApplicationsErrors, SearchApplicationsResponses, SearchAuditEntriesData, SearchAuditEntriesErrors, SearchAuditEntriesResponses, SearchBlocklistEntriesData, SearchBlocklistEntriesErrors, SearchBlocklistEntriesResponses, SearchCalendarsData, SearchCalendarsErrors, SearchCalendarsResponses, SearchCallsData, SearchCallsErrors, SearchCallsResponses, SearchCredentialsData, SearchCredentialsErrors, SearchCredentialsResponses, SearchDepartmentsData, SearchDepartmentsErrors, SearchDepartmentsResponses, SearchDictionariesData, SearchDictionariesErrors, SearchDictionariesResponses, SearchDictionaryValuesData, SearchDictionaryValuesErrors, SearchDictionaryValuesResponses, SearchEventEndpointsData, SearchEventEndpointsErrors, SearchEventEndpointsResponses, SearchExportsData, SearchExportsErrors, SearchExportsResponses, SearchHolidaySetsData, SearchHolidaySetsErrors, SearchHolidaySetsResponses, SearchImportsData, SearchImportsErrors, SearchImportsResponses, SearchJobsData, SearchJobsErrors, SearchJobsResponses, SearchMediaData, SearchMediaErrors, SearchMediaResponses, SearchNotificationChannelsData, SearchNotificationChannelsErrors, SearchNotificationChannelsResponses, SearchNotificationRulesData, SearchNotificationRulesErrors, SearchNotificationRulesResponses, SearchNotificationsData, SearchNotificationsErrors, SearchNotificationsResponses, SearchNumbersData, SearchNumbersErrors, SearchNumbersResponses, SearchRecordingsData, SearchRecordingsErrors, SearchRecordingsResponses, SearchRolesData, SearchRolesErrors, SearchRolesResponses, SearchTrunksData, SearchTrunksErrors, SearchTrunksResponses, SearchUsersData, SearchUsersErrors, SearchUsersResponses, SetAccountLimitsData, SetAccountLimitsErrors, SetAccountLimitsResponses, SetIdentityProviderData, SetIdentityProviderErrors, SetIdentityProviderResponses, SetSettingData, SetSettingErrors, SetSettingResponses, StartOidcSessionData, StartOidcSessionErrors, StreamEventsData, StreamEventsErrors, StreamEventsResponse, StreamEventsResponses, SuspendAccountData, SuspendAccountErrors, SuspendAccountResponses, TestEventEndpointData, TestEventEndpointErrors, TestEventEndpointResponses, TestNotificationChannelData, TestNotificationChannelErrors, TestNotificationChannelResponses, UpdateAccountData, UpdateAccountErrors, UpdateAccountResponses, UpdateAgentData, UpdateAgentErrors, UpdateAgentGroupData, UpdateAgentGroupErrors, UpdateAgentGroupResponses, UpdateAgentResponses, UpdateApiKeyData, UpdateApiKeyErrors, UpdateApiKeyResponses, UpdateApplicationData, UpdateApplicationErrors, UpdateApplicationResponses, UpdateBlocklistEntryData, UpdateBlocklistEntryErrors, UpdateBlocklistEntryResponses, UpdateCalendarData, UpdateCalendarErrors, UpdateCalendarResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDepartmentData, UpdateDepartmentErrors, UpdateDepartmentResponses, UpdateDictionaryData, UpdateDictionaryErrors, UpdateDictionaryResponses, UpdateDictionaryValueData, UpdateDictionaryValueErrors, UpdateDictionaryValueResponses, UpdateEventEndpointData, UpdateEventEndpointErrors, UpdateEventEndpointResponses, UpdateHolidaySetData, UpdateHolidaySetErrors, UpdateHolidaySetResponses, UpdateImportData, UpdateImportErrors, UpdateImportResponses, UpdateMediaData, UpdateMediaErrors, UpdateMediaResponses, UpdateNotificationChannelData, UpdateNotificationChannelErrors, UpdateNotificationChannelResponses, UpdateNotificationRuleData, UpdateNotificationRuleErrors, UpdateNotificationRuleResponses, UpdateNumberData, UpdateNumberErrors, UpdateNumberResponses, UpdateOwnAccountData, UpdateOwnAccountErrors, UpdateOwnAccountResponses, UpdateRoleData, UpdateRoleErrors, UpdateRoleResponses, UpdateTrunkData, UpdateTrunkErrors, UpdateTrunkResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, UploadMediaData, UploadMediaErrors, UploadMediaResponses, UpsertAgentData, UpsertAgentErrors, UpsertAgentGroupData, UpsertAgentGroupErrors, UpsertAgentGroupResponses, UpsertAgentResponses, UpsertApplicationData, UpsertApplicationErrors, UpsertApplicationResponses, UpsertBlocklistEntryData, UpsertBlocklistEntryErrors, UpsertBlocklistEntryResponses, UpsertCalendarData, UpsertCalendarErrors, UpsertCalendarResponses, UpsertCredentialData, UpsertCredentialErrors, UpsertCredentialResponses, UpsertDepartmentData, UpsertDepartmentErrors, UpsertDepartmentResponses, UpsertDictionaryData, UpsertDictionaryErrors, UpsertDictionaryResponses, UpsertDictionaryValueData, UpsertDictionaryValueErrors, UpsertDictionaryValueResponses, UpsertEventEndpointData, UpsertEventEndpointErrors, UpsertEventEndpointResponses, UpsertHolidaySetData, UpsertHolidaySetErrors, UpsertHolidaySetResponses, UpsertMediaData, UpsertMediaErrors, UpsertMediaResponses, UpsertNotificationChannelData, UpsertNotificationChannelErrors, UpsertNotificationChannelResponses, UpsertNotificationRuleData, UpsertNotificationRuleErrors, UpsertNotificationRuleResponses, UpsertNumberData, UpsertNumberErrors, UpsertNumberResponses, UpsertRoleData, UpsertRoleErrors, UpsertRoleResponses, UpsertTrunkData, UpsertTrunkErrors, UpsertTrunkResponses, UpsertUserData, UpsertUserErrors, UpsertUserResponses, UseLinkData, UseLinkErrors, UseLinkResponses } from './types.gen.js';
+import type { CancelJobData, CancelJobErrors, CancelJobResponses, CancelMessageData, CancelMessageErrors, CancelMessageResponses, ChangePasswordData, ChangePasswordErrors, ChangePasswordResponses, CheckImportData, CheckImportErrors, CheckImportResponses, CommitImportData, CommitImportErrors, CommitImportResponses, ConfirmTotpData, ConfirmTotpErrors, ConfirmTotpResponses, CopyRoleData, CopyRoleErrors, CopyRoleResponses, CreateAccountApiKeyData, CreateAccountApiKeyErrors, CreateAccountApiKeyResponses, CreateAccountData, CreateAccountErrors, CreateAccountResponses, CreateAgentData, CreateAgentErrors, CreateAgentGroupData, CreateAgentGroupErrors, CreateAgentGroupResponses, CreateAgentResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateApplicationData, CreateApplicationErrors, CreateApplicationResponses, CreateBlocklistEntryData, CreateBlocklistEntryErrors, CreateBlocklistEntryResponses, CreateCalendarData, CreateCalendarErrors, CreateCalendarResponses, CreateCallActionData, CreateCallActionErrors, CreateCallActionResponses, CreateCallData, CreateCallErrors, CreateCallResponses, CreateCredentialData, CreateCredentialErrors, CreateCredentialResponses, CreateDepartmentData, CreateDepartmentErrors, CreateDepartmentResponses, CreateDictionaryData, CreateDictionaryErrors, CreateDictionaryResponses, CreateDictionaryValueData, CreateDictionaryValueErrors, CreateDictionaryValueResponses, CreateEventEndpointData, CreateEventEndpointErrors, CreateEventEndpointResponses, CreateExportData, CreateExportErrors, CreateExportResponses, CreateHolidaySetData, CreateHolidaySetErrors, CreateHolidaySetResponses, CreateImportData, CreateImportErrors, CreateImportResponses, CreateMessageData, CreateMessageErrors, CreateMessageProviderData, CreateMessageProviderErrors, CreateMessageProviderResponses, CreateMessageReportData, CreateMessageReportErrors, CreateMessageReportResponses, CreateMessageResponses, CreateMessageTemplateData, CreateMessageTemplateErrors, CreateMessageTemplateResponses, CreateNotificationChannelData, CreateNotificationChannelErrors, CreateNotificationChannelResponses, CreateNotificationRuleData, CreateNotificationRuleErrors, CreateNotificationRuleResponses, CreateNumberData, CreateNumberErrors, CreateNumberResponses, CreateRoleData, CreateRoleErrors, CreateRoleResponses, CreateSessionData, CreateSessionErrors, CreateSessionResponses, CreateTokenData, CreateTokenErrors, CreateTokenResponses, CreateTrunkData, CreateTrunkErrors, CreateTrunkResponses, CreateUserData, CreateUserErrors, CreateUserLinkData, CreateUserLinkErrors, CreateUserLinkResponses, CreateUserResponses, DeleteAgentData, DeleteAgentErrors, DeleteAgentGroupData, DeleteAgentGroupErrors, DeleteAgentGroupMemberData, DeleteAgentGroupMemberErrors, DeleteAgentGroupMemberResponses, DeleteAgentGroupResponses, DeleteAgentResponses, DeleteApplicationData, DeleteApplicationErrors, DeleteApplicationResponses, DeleteBlocklistEntryData, DeleteBlocklistEntryErrors, DeleteBlocklistEntryResponses, DeleteCalendarData, DeleteCalendarErrors, DeleteCalendarResponses, DeleteCredentialData, DeleteCredentialErrors, DeleteCredentialResponses, DeleteDepartmentData, DeleteDepartmentErrors, DeleteDepartmentResponses, DeleteDictionaryData, DeleteDictionaryErrors, DeleteDictionaryResponses, DeleteDictionaryValueData, DeleteDictionaryValueErrors, DeleteDictionaryValueResponses, DeleteEventEndpointData, DeleteEventEndpointErrors, DeleteEventEndpointResponses, DeleteExportData, DeleteExportErrors, DeleteExportResponses, DeleteHolidaySetData, DeleteHolidaySetErrors, DeleteHolidaySetResponses, DeleteIdentityProviderData, DeleteIdentityProviderErrors, DeleteIdentityProviderResponses, DeleteImportData, DeleteImportErrors, DeleteImportResponses, DeleteMediaData, DeleteMediaErrors, DeleteMediaResponses, DeleteMessageProviderData, DeleteMessageProviderErrors, DeleteMessageProviderResponses, DeleteMessageTemplateData, DeleteMessageTemplateErrors, DeleteMessageTemplateResponses, DeleteNotificationChannelData, DeleteNotificationChannelErrors, DeleteNotificationChannelResponses, DeleteNotificationRuleData, DeleteNotificationRuleErrors, DeleteNotificationRuleResponses, DeleteNumberData, DeleteNumberErrors, DeleteNumberResponses, DeleteRecordingData, DeleteRecordingErrors, DeleteRecordingResponses, DeleteRoleData, DeleteRoleErrors, DeleteRoleResponses, DeleteSessionData, DeleteSessionErrors, DeleteSessionResponses, DeleteSessionsData, DeleteSessionsErrors, DeleteSessionsResponses, DeleteTrunkData, DeleteTrunkErrors, DeleteTrunkResponses, DeleteUserData, DeleteUserErrors, DeleteUserResponses, DeleteUserTotpData, DeleteUserTotpErrors, DeleteUserTotpResponses, DisableTotpData, DisableTotpErrors, DisableTotpResponses, EnrolTotpData, EnrolTotpErrors, EnrolTotpResponses, FinishOidcSessionData, FinishOidcSessionErrors, GetAccountData, GetAccountErrors, GetAccountResponses, GetAccountUsageData, GetAccountUsageErrors, GetAccountUsageResponses, GetAgentData, GetAgentErrors, GetAgentGroupData, GetAgentGroupErrors, GetAgentGroupResponses, GetAgentResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetApplicationData, GetApplicationErrors, GetApplicationResponses, GetAuditEntryData, GetAuditEntryErrors, GetAuditEntryResponses, GetBlocklistEntryData, GetBlocklistEntryErrors, GetBlocklistEntryResponses, GetCalendarData, GetCalendarErrors, GetCalendarOpenData, GetCalendarOpenErrors, GetCalendarOpenResponses, GetCalendarResponses, GetCallData, GetCallErrors, GetCallResponses, GetCredentialData, GetCredentialErrors, GetCredentialResponses, GetDeliveryData, GetDeliveryErrors, GetDeliveryResponses, GetDepartmentData, GetDepartmentErrors, GetDepartmentResponses, GetDictionaryData, GetDictionaryErrors, GetDictionaryResponses, GetDictionaryValueData, GetDictionaryValueErrors, GetDictionaryValueResponses, GetEventData, GetEventEndpointData, GetEventEndpointErrors, GetEventEndpointResponses, GetEventErrors, GetEventResponses, GetExportData, GetExportErrors, GetExportFileData, GetExportFileErrors, GetExportFileResponses, GetExportResourcesData, GetExportResourcesErrors, GetExportResourcesResponses, GetExportResponses, GetHolidaySetData, GetHolidaySetErrors, GetHolidaySetResponses, GetHolidayTemplatesData, GetHolidayTemplatesErrors, GetHolidayTemplatesResponses, GetIdentityProviderData, GetIdentityProviderErrors, GetIdentityProviderResponses, GetImportData, GetImportErrors, GetImportReportData, GetImportReportErrors, GetImportReportResponses, GetImportResourcesData, GetImportResourcesErrors, GetImportResourcesResponses, GetImportResponses, GetImportTemplateData, GetImportTemplateErrors, GetImportTemplateResponses, GetJobData, GetJobErrors, GetJobErrorsData, GetJobErrorsErrors, GetJobErrorsResponses, GetJobResponses, GetMeData, GetMediaData, GetMediaErrors, GetMediaResponses, GetMeErrors, GetMeResponses, GetMessageData, GetMessageErrors, GetMessageProviderData, GetMessageProviderErrors, GetMessageProviderResponses, GetMessageResponses, GetMessageTemplateData, GetMessageTemplateErrors, GetMessageTemplateResponses, GetNotificationChannelData, GetNotificationChannelErrors, GetNotificationChannelResponses, GetNotificationData, GetNotificationErrors, GetNotificationResponses, GetNotificationRuleData, GetNotificationRuleErrors, GetNotificationRuleResponses, GetNumberData, GetNumberErrors, GetNumberResponses, GetOwnAccountData, GetOwnAccountErrors, GetOwnAccountResponses, GetRecordingData, GetRecordingErrors, GetRecordingMediaData, GetRecordingMediaErrors, GetRecordingMediaResponses, GetRecordingResponses, GetRoleData, GetRoleErrors, GetRoleResponses, GetSettingData, GetSettingErrors, GetSettingResponses, GetSettingsData, GetSettingsErrors, GetSettingsResponses, GetTrunkData, GetTrunkErrors, GetTrunkResponses, GetUsageData, GetUsageErrors, GetUsageResponses, GetUserData, GetUserErrors, GetUserResponses, ListAccountsData, ListAccountsErrors, ListAccountsResponses, ListAgentGroupsData, ListAgentGroupsErrors, ListAgentGroupsResponses, ListAgentsData, ListAgentsErrors, ListAgentsResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListApplicationsData, ListApplicationsErrors, ListApplicationsResponses, ListAuditEntriesData, ListAuditEntriesErrors, ListAuditEntriesResponses, ListBlocklistEntriesData, ListBlocklistEntriesErrors, ListBlocklistEntriesResponses, ListCalendarsData, ListCalendarsErrors, ListCalendarsResponses, ListCallEventsData, ListCallEventsErrors, ListCallEventsResponses, ListCallsData, ListCallsErrors, ListCallsResponses, ListCredentialsData, ListCredentialsErrors, ListCredentialsResponses, ListDeliveriesData, ListDeliveriesErrors, ListDeliveriesResponses, ListDepartmentsData, ListDepartmentsErrors, ListDepartmentsResponses, ListDictionariesData, ListDictionariesErrors, ListDictionariesResponses, ListDictionaryValuesData, ListDictionaryValuesErrors, ListDictionaryValuesResponses, ListEventEndpointsData, ListEventEndpointsErrors, ListEventEndpointsResponses, ListEventsData, ListEventsErrors, ListEventsResponses, ListExportsData, ListExportsErrors, ListExportsResponses, ListHolidaySetsData, ListHolidaySetsErrors, ListHolidaySetsResponses, ListImportsData, ListImportsErrors, ListImportsResponses, ListJobsData, ListJobsErrors, ListJobsResponses, ListMediaData, ListMediaErrors, ListMediaResponses, ListMessageProvidersData, ListMessageProvidersErrors, ListMessageProvidersResponses, ListMessagesData, ListMessagesErrors, ListMessagesResponses, ListMessageTemplatesData, ListMessageTemplatesErrors, ListMessageTemplatesResponses, ListNotificationChannelsData, ListNotificationChannelsErrors, ListNotificationChannelsResponses, ListNotificationRulesData, ListNotificationRulesErrors, ListNotificationRulesResponses, ListNotificationsData, ListNotificationsErrors, ListNotificationsResponses, ListNumbersData, ListNumbersErrors, ListNumbersResponses, ListRecordingsData, ListRecordingsErrors, ListRecordingsResponses, ListRegistrationsData, ListRegistrationsErrors, ListRegistrationsResponses, ListRolesData, ListRolesErrors, ListRolesResponses, ListSessionsData, ListSessionsErrors, ListSessionsResponses, ListSettingHistoryData, ListSettingHistoryErrors, ListSettingHistoryResponses, ListTrunksData, ListTrunksErrors, ListTrunksResponses, ListUsersData, ListUsersErrors, ListUsersResponses, MatchBlocklistEntriesData, MatchBlocklistEntriesErrors, MatchBlocklistEntriesResponses, PreviewCalendarData, PreviewCalendarErrors, PreviewCalendarResponses, PutAgentGroupMemberData, PutAgentGroupMemberErrors, PutAgentGroupMemberResponses, ReplayEventsData, ReplayEventsErrors, ReplayEventsResponses, ResetSettingData, ResetSettingErrors, ResetSettingResponses, RestoreDictionaryData, RestoreDictionaryErrors, RestoreDictionaryResponses, RestoreDictionaryValueData, RestoreDictionaryValueErrors, RestoreDictionaryValueResponses, RetryDeliveryData, RetryDeliveryErrors, RetryDeliveryResponses, RetryNotificationData, RetryNotificationErrors, RetryNotificationResponses, RevertImportData, RevertImportErrors, RevertImportResponses, RevokeApiKeyData, RevokeApiKeyErrors, RevokeApiKeyResponses, RotateApiKeyData, RotateApiKeyErrors, RotateApiKeyResponses, RotateApplicationSecretData, RotateApplicationSecretErrors, RotateApplicationSecretResponses, RotateEventEndpointSecretData, RotateEventEndpointSecretErrors, RotateEventEndpointSecretResponses, SearchAccountsData, SearchAccountsErrors, SearchAccountsResponses, SearchAgentGroupsData, SearchAgentGroupsErrors, SearchAgentGroupsResponses, SearchAgentsData, SearchAgentsErrors, SearchAgentsResponses, SearchApiKeysData, SearchApiKeysErrors, SearchApiKeysResponses, SearchApplicationsData, SearchApplicationsErrors, SearchApplicationsResponses, SearchAuditEntriesData, SearchAuditEntriesErrors, SearchAuditEntriesResponses, SearchBlocklistEntriesData, SearchBlocklistEntriesErrors, SearchBlocklistEntriesResponses, SearchCalendarsData, SearchCalendarsErrors, SearchCalendarsResponses, SearchCallsData, SearchCallsErrors, SearchCallsResponses, SearchCredentialsData, SearchCredentialsErrors, SearchCredentialsResponses, SearchDepartmentsData, SearchDepartmentsErrors, SearchDepartmentsResponses, SearchDictionariesData, SearchDictionariesErrors, SearchDictionariesResponses, SearchDictionaryValuesData, SearchDictionaryValuesErrors, SearchDictionaryValuesResponses, SearchEventEndpointsData, SearchEventEndpointsErrors, SearchEventEndpointsResponses, SearchExportsData, SearchExportsErrors, SearchExportsResponses, SearchHolidaySetsData, SearchHolidaySetsErrors, SearchHolidaySetsResponses, SearchImportsData, SearchImportsErrors, SearchImportsResponses, SearchJobsData, SearchJobsErrors, SearchJobsResponses, SearchMediaData, SearchMediaErrors, SearchMediaResponses, SearchMessageProvidersData, SearchMessageProvidersErrors, SearchMessageProvidersResponses, SearchMessagesData, SearchMessagesErrors, SearchMessagesResponses, SearchMessageTemplatesData, SearchMessageTemplatesErrors, SearchMessageTemplatesResponses, SearchNotificationChannelsData, SearchNotificationChannelsErrors, SearchNotificationChannelsResponses, SearchNotificationRulesData, SearchNotificationRulesErrors, SearchNotificationRulesResponses, SearchNotificationsData, SearchNotificationsErrors, SearchNotificationsResponses, SearchNumbersData, SearchNumbersErrors, SearchNumbersResponses, SearchRecordingsData, SearchRecordingsErrors, SearchRecordingsResponses, SearchRolesData, SearchRolesErrors, SearchRolesResponses, SearchTrunksData, SearchTrunksErrors, SearchTrunksResponses, SearchUsersData, SearchUsersErrors, SearchUsersResponses, SetAccountLimitsData, SetAccountLimitsErrors, SetAccountLimitsResponses, SetIdentityProviderData, SetIdentityProviderErrors, SetIdentityProviderResponses, SetSettingData, SetSettingErrors, SetSettingResponses, StartOidcSessionData, StartOidcSessionErrors, StreamEventsData, StreamEventsErrors, StreamEventsResponse, StreamEventsResponses, SuspendAccountData, SuspendAccountErrors, SuspendAccountResponses, TestEventEndpointData, TestEventEndpointErrors, TestEventEndpointResponses, TestNotificationChannelData, TestNotificationChannelErrors, TestNotificationChannelResponses, UpdateAccountData, UpdateAccountErrors, UpdateAccountResponses, UpdateAgentData, UpdateAgentErrors, UpdateAgentGroupData, UpdateAgentGroupErrors, UpdateAgentGroupResponses, UpdateAgentResponses, UpdateApiKeyData, UpdateApiKeyErrors, UpdateApiKeyResponses, UpdateApplicationData, UpdateApplicationErrors, UpdateApplicationResponses, UpdateBlocklistEntryData, UpdateBlocklistEntryErrors, UpdateBlocklistEntryResponses, UpdateCalendarData, UpdateCalendarErrors, UpdateCalendarResponses, UpdateCredentialData, UpdateCredentialErrors, UpdateCredentialResponses, UpdateDepartmentData, UpdateDepartmentErrors, UpdateDepartmentResponses, UpdateDictionaryData, UpdateDictionaryErrors, UpdateDictionaryResponses, UpdateDictionaryValueData, UpdateDictionaryValueErrors, UpdateDictionaryValueResponses, UpdateEventEndpointData, UpdateEventEndpointErrors, UpdateEventEndpointResponses, UpdateHolidaySetData, UpdateHolidaySetErrors, UpdateHolidaySetResponses, UpdateImportData, UpdateImportErrors, UpdateImportResponses, UpdateMediaData, UpdateMediaErrors, UpdateMediaResponses, UpdateMessageProviderData, UpdateMessageProviderErrors, UpdateMessageProviderResponses, UpdateMessageTemplateData, UpdateMessageTemplateErrors, UpdateMessageTemplateResponses, UpdateNotificationChannelData, UpdateNotificationChannelErrors, UpdateNotificationChannelResponses, UpdateNotificationRuleData, UpdateNotificationRuleErrors, UpdateNotificationRuleResponses, UpdateNumberData, UpdateNumberErrors, UpdateNumberResponses, UpdateOwnAccountData, UpdateOwnAccountErrors, UpdateOwnAccountResponses, UpdateRoleData, UpdateRoleErrors, UpdateRoleResponses, UpdateTrunkData, UpdateTrunkErrors, UpdateTrunkResponses, UpdateUserData, UpdateUserErrors, UpdateUserResponses, UploadMediaData, UploadMediaErrors, UploadMediaResponses, UpsertAgentData, UpsertAgentErrors, UpsertAgentGroupData, UpsertAgentGroupErrors, UpsertAgentGroupResponses, UpsertAgentResponses, UpsertApplicationData, UpsertApplicationErrors, UpsertApplicationResponses, UpsertBlocklistEntryData, UpsertBlocklistEntryErrors, UpsertBlocklistEntryResponses, UpsertCalendarData, UpsertCalendarErrors, UpsertCalendarResponses, UpsertCredentialData, UpsertCredentialErrors, UpsertCredentialResponses, UpsertDepartmentData, UpsertDepartmentErrors, UpsertDepartmentResponses, UpsertDictionaryData, UpsertDictionaryErrors, UpsertDictionaryResponses, UpsertDictionaryValueData, UpsertDictionaryValueErrors, UpsertDictionaryValueResponses, UpsertEventEndpointData, UpsertEventEndpointErrors, UpsertEventEndpointResponses, UpsertHolidaySetData, UpsertHolidaySetErrors, UpsertHolidaySetResponses, UpsertMediaData, UpsertMediaErrors, UpsertMediaResponses, UpsertMessageProviderData, UpsertMessageProviderErrors, UpsertMessageProviderResponses, UpsertMessageTemplateData, UpsertMessageTemplateErrors, UpsertMessageTemplateResponses, UpsertNotificationChannelData, UpsertNotificationChannelErrors, UpsertNotificationChannelResponses, UpsertNotificationRuleData, UpsertNotificationRuleErrors, UpsertNotificationRuleResponses, UpsertNumberData, UpsertNumberErrors, UpsertNumberResponses, UpsertRoleData, UpsertRoleErrors, UpsertRoleResponses, UpsertTrunkData, UpsertTrunkErrors, UpsertTrunkResponses, UpsertUserData, UpsertUserErrors, UpsertUserResponses, UseLinkData, UseLinkErrors, UseLinkResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -2101,6 +2101,273 @@ export const updateMedia = <ThrowOnError extends boolean = true>(options: Option
     responseStyle: 'data',
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/media/{media_id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List messages
+ */
+export const listMessages = <ThrowOnError extends boolean = true>(options?: Options<ListMessagesData, ThrowOnError>) => (options?.client ?? client).get<ListMessagesResponses, ListMessagesErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/messages',
+    ...options
+});
+
+/**
+ * Send a message
+ *
+ * It is answered when it is queued, and sent after that. 422 where the account has no provider that is its default and
+ * none is named, where the template lacks a value, and where the text takes more than 10 segments.
+ *
+ */
+export const createMessage = <ThrowOnError extends boolean = true>(options: Options<CreateMessageData, ThrowOnError>) => (options.client ?? client).post<CreateMessageResponses, CreateMessageErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/messages',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Search messages
+ */
+export const searchMessages = <ThrowOnError extends boolean = true>(options: Options<SearchMessagesData, ThrowOnError>) => (options.client ?? client).post<SearchMessagesResponses, SearchMessagesErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/messages/search',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Read a message
+ */
+export const getMessage = <ThrowOnError extends boolean = true>(options: Options<GetMessageData, ThrowOnError>) => (options.client ?? client).get<GetMessageResponses, GetMessageErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/messages/{message_id}',
+    ...options
+});
+
+/**
+ * Take back a message that is queued
+ *
+ * 409 when it is being sent, or was.
+ */
+export const cancelMessage = <ThrowOnError extends boolean = true>(options: Options<CancelMessageData, ThrowOnError>) => (options.client ?? client).post<CancelMessageResponses, CancelMessageErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/messages/{message_id}/cancel',
+    ...options
+});
+
+/**
+ * List message templates
+ */
+export const listMessageTemplates = <ThrowOnError extends boolean = true>(options?: Options<ListMessageTemplatesData, ThrowOnError>) => (options?.client ?? client).get<ListMessageTemplatesResponses, ListMessageTemplatesErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_templates',
+    ...options
+});
+
+/**
+ * Add a message template
+ */
+export const createMessageTemplate = <ThrowOnError extends boolean = true>(options: Options<CreateMessageTemplateData, ThrowOnError>) => (options.client ?? client).post<CreateMessageTemplateResponses, CreateMessageTemplateErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_templates',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Search message templates
+ */
+export const searchMessageTemplates = <ThrowOnError extends boolean = true>(options: Options<SearchMessageTemplatesData, ThrowOnError>) => (options.client ?? client).post<SearchMessageTemplatesResponses, SearchMessageTemplatesErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_templates/search',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Make the message template with your own id what it should be
+ *
+ * It is made when there is none. What the body leaves out becomes what it would be in a new one.
+ */
+export const upsertMessageTemplate = <ThrowOnError extends boolean = true>(options: Options<UpsertMessageTemplateData, ThrowOnError>) => (options.client ?? client).put<UpsertMessageTemplateResponses, UpsertMessageTemplateErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_templates/by/external_id/{external_id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Remove a message template
+ *
+ * Messages that were made of it stay as they are.
+ */
+export const deleteMessageTemplate = <ThrowOnError extends boolean = true>(options: Options<DeleteMessageTemplateData, ThrowOnError>) => (options.client ?? client).delete<DeleteMessageTemplateResponses, DeleteMessageTemplateErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_templates/{message_template_id}',
+    ...options
+});
+
+/**
+ * Read a message template
+ */
+export const getMessageTemplate = <ThrowOnError extends boolean = true>(options: Options<GetMessageTemplateData, ThrowOnError>) => (options.client ?? client).get<GetMessageTemplateResponses, GetMessageTemplateErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_templates/{message_template_id}',
+    ...options
+});
+
+/**
+ * Change a message template
+ *
+ * A JSON merge patch (RFC 7396). Messages that were made of it stay as they are.
+ */
+export const updateMessageTemplate = <ThrowOnError extends boolean = true>(options: Options<UpdateMessageTemplateData, ThrowOnError>) => (options.client ?? client).patch<UpdateMessageTemplateResponses, UpdateMessageTemplateErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_templates/{message_template_id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List message providers
+ */
+export const listMessageProviders = <ThrowOnError extends boolean = true>(options?: Options<ListMessageProvidersData, ThrowOnError>) => (options?.client ?? client).get<ListMessageProvidersResponses, ListMessageProvidersErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_providers',
+    ...options
+});
+
+/**
+ * Add a message provider
+ */
+export const createMessageProvider = <ThrowOnError extends boolean = true>(options: Options<CreateMessageProviderData, ThrowOnError>) => (options.client ?? client).post<CreateMessageProviderResponses, CreateMessageProviderErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_providers',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Search message providers
+ */
+export const searchMessageProviders = <ThrowOnError extends boolean = true>(options: Options<SearchMessageProvidersData, ThrowOnError>) => (options.client ?? client).post<SearchMessageProvidersResponses, SearchMessageProvidersErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_providers/search',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Make the message provider with your own id what it should be
+ *
+ * It is made when there is none. What the body leaves out becomes what it would be in a new one; a secret and a password stay.
+ */
+export const upsertMessageProvider = <ThrowOnError extends boolean = true>(options: Options<UpsertMessageProviderData, ThrowOnError>) => (options.client ?? client).put<UpsertMessageProviderResponses, UpsertMessageProviderErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_providers/by/external_id/{external_id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Remove a message provider
+ *
+ * 409 while it has messages to send. Those that it sent stay.
+ */
+export const deleteMessageProvider = <ThrowOnError extends boolean = true>(options: Options<DeleteMessageProviderData, ThrowOnError>) => (options.client ?? client).delete<DeleteMessageProviderResponses, DeleteMessageProviderErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_providers/{message_provider_id}',
+    ...options
+});
+
+/**
+ * Read a message provider
+ */
+export const getMessageProvider = <ThrowOnError extends boolean = true>(options: Options<GetMessageProviderData, ThrowOnError>) => (options.client ?? client).get<GetMessageProviderResponses, GetMessageProviderErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_providers/{message_provider_id}',
+    ...options
+});
+
+/**
+ * Change a message provider
+ *
+ * A JSON merge patch (RFC 7396). The kind stays. What is secret and was given for one host goes to no other: after a
+ * change of the host it is to be given again (422).
+ *
+ */
+export const updateMessageProvider = <ThrowOnError extends boolean = true>(options: Options<UpdateMessageProviderData, ThrowOnError>) => (options.client ?? client).patch<UpdateMessageProviderResponses, UpdateMessageProviderErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/message_providers/{message_provider_id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Tell what became of messages
+ *
+ * For gateways, which need no key: the address is the secret. What is in the body, and in the answer, is the
+ * provider's `http.report` to say. A report of a message that nobody knows is taken as well.
+ *
+ */
+export const createMessageReport = <ThrowOnError extends boolean = true>(options: Options<CreateMessageReportData, ThrowOnError>) => (options.client ?? client).post<CreateMessageReportResponses, CreateMessageReportErrors, ThrowOnError, 'data'>({
+    responseStyle: 'data',
+    url: '/v1/message_reports/{token}',
     ...options,
     headers: {
         'Content-Type': 'application/json',

@@ -4,7 +4,7 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
-export type Webhooks = DeliverEventWebhookRequest | AskProgramWebhookRequest | TellEventWebhookRequest;
+export type Webhooks = TellEventWebhookRequest | DeliverEventWebhookRequest | AskProgramWebhookRequest;
 
 /**
  * Anything of yours, at most 16 KiB as JSON.
@@ -174,6 +174,305 @@ export type IdentityProvider = {
      * How a user is found; `email` by an address that the provider has verified, `sub` by the user's `oidc_subject`.
      */
     match: 'email' | 'sub';
+};
+
+/**
+ * A live change: `op` acts, `instructions` or the answer of `url` replace what runs. Attributes that begin with `x_` are
+ * yours.
+ *
+ */
+export type LiveAction = {
+    op?: null;
+    url?: null;
+    instructions: Instructions;
+    state?: {
+        [key: string]: unknown;
+    } | null;
+    guard?: Guard;
+    /**
+     * What the leg that was bridged with this one does; continue goes on with its own program.
+     */
+    peer?: 'continue' | 'hangup' | Instructions | null;
+    [key: string]: unknown | null | Instructions | {
+        [key: string]: unknown;
+    } | null | Guard | 'continue' | 'hangup' | Instructions | null | undefined;
+} | {
+    op?: null;
+    instructions?: null;
+    url: Url;
+    method?: 'POST' | 'GET' | null;
+    /**
+     * What the leg that was bridged with this one does; continue goes on with its own program.
+     */
+    peer?: 'continue' | 'hangup' | Instructions | null;
+    [key: string]: unknown | null | Url | 'POST' | 'GET' | null | 'continue' | 'hangup' | Instructions | null | undefined;
+} | HangUpAction | MuteAction | UnmuteAction | HoldAction | UnholdAction | DigitsAction | PlayAction | SayAction | RecordingAction | ListenAction | WhisperAction | BargeAction | InterceptAction | DisconnectAction | PickUpAction | TransferAction | ConsultAction | CompleteAction | CancelAction | MergeAction | DropAction | RetargetAction | ParkAction | SurveyAction | PriorityAction | MoveAction | AssignAction;
+
+/**
+ * Ends the call.
+ *
+ */
+export type HangUpAction = {
+    op: 'hangup';
+    cause?: string | null;
+    [key: string]: unknown | 'hangup' | string | null | undefined;
+};
+
+/**
+ * Silences this leg: nobody hears it any more, in a bridge or a conference. Its own recording does.
+ *
+ */
+export type MuteAction = {
+    op: 'mute';
+    [key: string]: unknown | 'mute';
+};
+
+/**
+ * Undoes mute.
+ *
+ */
+export type UnmuteAction = {
+    op: 'unmute';
+    [key: string]: unknown | 'unmute';
+};
+
+/**
+ * Cuts this leg off from whom it speaks with, who hears `prompt`, repeated.
+ *
+ */
+export type HoldAction = {
+    op: 'hold';
+    prompt?: PromptProgram | null;
+    [key: string]: unknown | 'hold' | PromptProgram | null | undefined;
+};
+
+/**
+ * Undoes hold.
+ *
+ */
+export type UnholdAction = {
+    op: 'unhold';
+    [key: string]: unknown | 'unhold';
+};
+
+/**
+ * Sends DTMF to this leg, beside whatever runs.
+ *
+ */
+export type DigitsAction = {
+    op: 'digits';
+    digits: string;
+    duration_ms?: number | null;
+    gap_ms?: number | null;
+    [key: string]: unknown | 'digits' | string | number | null | number | null | undefined;
+};
+
+export type PlayAction = unknown & {
+    op: 'play';
+    url?: Url;
+    media_id?: string;
+    recording_id?: string;
+    tone?: string;
+    loop?: number | null;
+    volume_db?: number | null;
+    to?: 'self' | 'both' | null;
+    [key: string]: unknown | 'play' | Url | string | string | number | null | number | null | 'self' | 'both' | null | undefined;
+};
+
+export type SayAction = unknown & {
+    op: 'say';
+    text?: string;
+    ssml?: string;
+    voice?: string | null;
+    language?: string | null;
+    loop?: number | null;
+    volume_db?: number | null;
+    provider?: string | null;
+    to?: 'self' | 'both' | null;
+    [key: string]: unknown | 'say' | string | string | string | null | string | null | number | null | number | null | string | null | 'self' | 'both' | null | undefined;
+};
+
+/**
+ * Starts, pauses, resumes or stops the call's recording, as the verb does.
+ *
+ */
+export type RecordingAction = {
+    op: 'recording';
+    do: 'start' | 'pause' | 'resume' | 'stop';
+    channels?: number | null;
+    format?: 'wav' | null;
+    status_url?: Url | null;
+    status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    [key: string]: unknown | 'recording' | 'start' | 'pause' | 'resume' | 'stop' | number | null | 'wav' | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | undefined;
+};
+
+export type ListenAction = unknown & {
+    op: 'listen';
+    by?: DialTarget;
+    call_id?: string;
+    [key: string]: unknown | 'listen' | DialTarget | string | undefined;
+};
+
+export type WhisperAction = unknown & {
+    op: 'whisper';
+    by?: DialTarget;
+    call_id?: string;
+    [key: string]: unknown | 'whisper' | DialTarget | string | undefined;
+};
+
+export type BargeAction = unknown & {
+    op: 'barge';
+    by?: DialTarget;
+    call_id?: string;
+    [key: string]: unknown | 'barge' | DialTarget | string | undefined;
+};
+
+export type InterceptAction = unknown & {
+    op: 'intercept';
+    by?: DialTarget;
+    call_id?: string;
+    [key: string]: unknown | 'intercept' | DialTarget | string | undefined;
+};
+
+/**
+ * Ends the conversation: this leg and all that are bridged with it.
+ *
+ */
+export type DisconnectAction = {
+    op: 'disconnect';
+    [key: string]: unknown | 'disconnect';
+};
+
+export type PickUpAction = unknown & {
+    op: 'pick_up';
+    by?: DialTarget;
+    call_id?: string;
+    [key: string]: unknown | 'pick_up' | DialTarget | string | undefined;
+};
+
+/**
+ * Hands the party that this leg speaks with to a target, at once.
+ *
+ */
+export type TransferAction = {
+    op: 'transfer';
+    to: DialTarget;
+    timeout?: number | null;
+    caller_id?: string | null;
+    [key: string]: unknown | 'transfer' | DialTarget | number | null | string | null | undefined;
+};
+
+/**
+ * Holds the other party and calls a target for this leg to speak with. It ends with complete, cancel or merge.
+ *
+ */
+export type ConsultAction = {
+    op: 'consult';
+    to: DialTarget;
+    timeout?: number | null;
+    caller_id?: string | null;
+    prompt?: PromptProgram | null;
+    [key: string]: unknown | 'consult' | DialTarget | number | null | string | null | PromptProgram | null | undefined;
+};
+
+/**
+ * Ends a consultation by connecting the two others; this leg is hung up.
+ *
+ */
+export type CompleteAction = {
+    op: 'complete';
+    [key: string]: unknown | 'complete';
+};
+
+/**
+ * Ends a consultation by hanging up who was consulted; this leg speaks with the other party again.
+ *
+ */
+export type CancelAction = {
+    op: 'cancel';
+    [key: string]: unknown | 'cancel';
+};
+
+/**
+ * Ends a consultation with all three in one talk.
+ *
+ */
+export type MergeAction = {
+    op: 'merge';
+    [key: string]: unknown | 'merge';
+};
+
+/**
+ * Takes a party out of the talk that this leg is in, by hanging it up.
+ *
+ */
+export type DropAction = {
+    op: 'drop';
+    call_id: string;
+    [key: string]: unknown | 'drop' | string;
+};
+
+/**
+ * Ends what rings for this leg's dial, and rings another instead.
+ *
+ */
+export type RetargetAction = {
+    op: 'retarget';
+    to: DialTarget;
+    timeout?: number | null;
+    [key: string]: unknown | 'retarget' | DialTarget | number | null | undefined;
+};
+
+/**
+ * Parks the party that this leg speaks with; this leg goes on with its program.
+ *
+ */
+export type ParkAction = {
+    op: 'park';
+    slot?: string | null;
+    [key: string]: unknown | 'park' | string | null | undefined;
+};
+
+/**
+ * Hands the other party to a survey when this leg leaves, or at once when this leg is the caller's.
+ *
+ */
+export type SurveyAction = {
+    op: 'survey';
+    survey_id: string;
+    invite?: PromptProgram | null;
+    [key: string]: unknown | 'survey' | string | PromptProgram | null | undefined;
+};
+
+/**
+ * Changes how urgent a waiting call is.
+ *
+ */
+export type PriorityAction = {
+    op: 'priority';
+    priority: number;
+    [key: string]: unknown | 'priority' | number;
+};
+
+/**
+ * Puts a waiting call into another queue, with the time it has waited.
+ *
+ */
+export type MoveAction = {
+    op: 'move';
+    queue: string;
+    priority?: number | null;
+    [key: string]: unknown | 'move' | string | number | null | undefined;
+};
+
+/**
+ * Offers a waiting call to a certain agent next.
+ *
+ */
+export type AssignAction = {
+    op: 'assign';
+    agent: string;
+    [key: string]: unknown | 'assign' | string;
 };
 
 export type AgentGroupDraft = {
@@ -1038,6 +1337,185 @@ export type HolidayTemplate = {
      */
     make_up_days: Array<MakeUpDay>;
 };
+
+/**
+ * One thing that happened. `sequence` is gap-free per call from 1. `call.initiated` is the first of a leg, and there is
+ * exactly one `call.ended`; after it come only the end of recordings and live changes that came too late. For each
+ * `action_id` there is exactly one call.action.completed or .failed, for each `recording_id` one recording.started and
+ * then one .completed or .failed. A stay in a queue is queue.joined, any number of queue.offered, at most one
+ * queue.connected, and queue.left. Ignore types and members that you do not know.
+ *
+ */
+export type Event = {
+    id: string;
+    type: 'call.initiated' | 'call.ringing' | 'call.answered' | 'call.detected' | 'call.bridged' | 'call.held' | 'call.ended' | 'call.action.completed' | 'call.action.failed' | 'gather.completed' | 'dtmf' | 'recording.started' | 'recording.completed' | 'recording.failed' | 'queue.joined' | 'queue.offered' | 'queue.connected' | 'queue.left' | 'conference.started' | 'conference.ended' | 'conference.joined' | 'conference.left' | 'conference.muted' | 'conference.unmuted' | 'conference.held' | 'conference.unheld' | 'conference.modified' | 'conference.speech_started' | 'conference.speech_stopped' | 'conference.announcement_ended' | 'conference.announcement_failed' | 'webhook.rejected' | 'webhook.failed';
+    account_id: string;
+    call_id?: string;
+    conversation_id?: string;
+    sequence?: number;
+    occurred_at: string;
+    data: EventData;
+};
+
+/**
+ * Which members there are follows from the event's type.
+ */
+export type EventData = {
+    from?: string;
+    to?: string;
+    dialed?: string;
+    direction?: 'inbound' | 'outbound_api' | 'outbound_dial';
+    parent_call_id?: string;
+    application_id?: string;
+    number_id?: string;
+    trunk_id?: string;
+    credential_id?: string;
+    external_id?: string;
+    sip_call_id?: string;
+    source?: string;
+    early_media?: boolean;
+    answered_by?: 'human' | 'fax' | 'unknown' | 'machine' | 'machine_end_beep' | 'machine_end_silence' | 'machine_end_other';
+    /**
+     * Seconds.
+     */
+    detection_duration?: number;
+    /**
+     * Of an announcement.
+     */
+    kind?: 'invalid' | 'suspended' | 'power_off' | 'busy' | 'no_answer' | 'unreachable';
+    peer_call_id?: string;
+    held?: boolean;
+    action_id?: string;
+    /**
+     * Absent where a program replaced what ran.
+     */
+    op?: string;
+    verb?: string;
+    instruction_id?: string;
+    outcome?: 'completed' | 'digits' | 'invalid' | 'timeout' | 'human' | 'machine' | 'announcement' | 'beep' | 'fax' | 'unknown' | 'silence' | 'key' | 'empty' | 'left' | 'time_limit' | 'lost' | 'referred' | 'busy' | 'no_answer' | 'declined' | 'unreachable' | 'not_allowed' | 'canceled' | 'returned' | 'accepted' | 'refused' | 'bridged' | 'full' | 'no_agents' | 'callback' | 'ended' | 'kicked' | 'sent' | 'answered' | 'skipped' | 'hangup' | 'redirected' | 'failed';
+    digits?: string;
+    digit?: string;
+    recording_id?: string;
+    channels?: number;
+    format?: string;
+    codec?: string;
+    /**
+     * Seconds.
+     */
+    duration?: number;
+    /**
+     * Bytes.
+     */
+    size?: number;
+    queue_id?: string;
+    agent_id?: string;
+    priority?: number;
+    /**
+     * In the queue, from 1.
+     */
+    position?: number;
+    /**
+     * Seconds.
+     */
+    waited?: number;
+    conference_id?: string;
+    /**
+     * The queue's or the conference's.
+     */
+    name?: string;
+    label?: string;
+    mode?: 'talk' | 'listen' | 'whisper';
+    muted?: boolean;
+    start_on_enter?: boolean;
+    end_on_exit?: boolean;
+    /**
+     * In the room, after the event.
+     */
+    participants?: number;
+    /**
+     * Why a conference ended (last_left, last_kicked, ender_left, ender_kicked, api) or a leg left it (hangup, left,
+     * kicked, redirected, ended).
+     *
+     */
+    reason?: string;
+    ended_by_call_id?: string;
+    url?: string;
+    status?: number;
+    request_id?: string;
+    pointer?: string;
+    code?: string;
+    message?: string;
+    cdr?: Cdr;
+};
+
+/**
+ * What is left of a leg when it has ended.
+ */
+export type Cdr = {
+    status: 'queued' | 'ringing' | 'in_progress' | 'completed' | 'busy' | 'no_answer' | 'failed' | 'canceled' | 'rejected';
+    cause: 'program_end' | 'caller_hangup' | 'callee_hangup' | 'api_hangup' | 'rejected' | 'busy' | 'no_answer' | 'canceled' | 'declined' | 'unreachable' | 'not_found' | 'not_allowed' | 'no_codec' | 'loop' | 'webhook_failed' | 'media_timeout' | 'time_limit' | 'overload' | 'edge_drain' | 'edge_lost' | 'error';
+    /**
+     * The final response; 200 for an answered call.
+     */
+    sip_code?: number;
+    ended_by: 'caller' | 'callee' | 'application' | 'api' | 'system';
+    /**
+     * One sentence saying why.
+     */
+    reason: string;
+    reason_zh: string;
+    started_at: string;
+    ringing_at?: string;
+    answered_at?: string;
+    ended_at: string;
+    /**
+     * Seconds from start to end.
+     */
+    duration: number;
+    /**
+     * Seconds from start to answer or end.
+     */
+    ring_duration: number;
+    /**
+     * Seconds in queues.
+     */
+    queue_duration?: number;
+    /**
+     * Seconds on hold.
+     */
+    hold_duration?: number;
+    /**
+     * Seconds from answer to end.
+     */
+    talk_duration: number;
+    media?: Quality;
+};
+
+/**
+ * What was measured of a leg's audio.
+ */
+export type Quality = {
+    codec: string;
+    packets_sent: number;
+    packets_received: number;
+    packets_lost: number;
+    packets_late: number;
+    loss_ratio: number;
+    /**
+     * Interarrival jitter, RFC 3550 §6.4.1.
+     */
+    jitter_ms: number;
+    rtt_ms?: number;
+    /**
+     * Estimated, ITU-T G.107.
+     */
+    mos?: number;
+};
+
+/**
+ * The data of what becomes of a call in queues and conferences.
+ */
+export type QueueAndConferenceEventData = EventData;
 
 export type CallDraft = {
     to: CallTarget;
@@ -1989,6 +2467,613 @@ export type Media = {
     sha256: string;
 };
 
+export type MessageDraft = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * The telephone number, in international form or in the national one of the account's country.
+     */
+    to: string;
+    /**
+     * A number, or a name of at most 11 letters and digits; the provider's own when it is left out.
+     */
+    from?: string;
+    /**
+     * The text; or else a template is named. Withheld from those who may not see numbers, as it may hold some.
+     */
+    body?: string;
+    /**
+     * The template that the text is made of.
+     */
+    template_id?: string;
+    /**
+     * What stands for the template's placeholders, by name; texts, numbers and booleans.
+     */
+    data?: {
+        [key: string]: unknown;
+    };
+    /**
+     * Who sends it; the account's default when it is left out.
+     */
+    provider_id?: string;
+    /**
+     * When it is sent, at most 30 days ahead; at once when it is left out.
+     */
+    send_at?: string;
+};
+
+export type Message = {
+    id: string;
+    external_id?: ExternalId;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The user who sent it, or whose call did.
+     */
+    owner_id?: string;
+    /**
+     * The department that the user was in then.
+     */
+    department_id?: string;
+    /**
+     * `inbound` are those that phones have sent.
+     */
+    direction: 'outbound' | 'inbound';
+    /**
+     * `queued` until it is sent; `sent` when the provider has taken it, and `delivered` or `undelivered` when it says
+     * so; `failed` when it was not taken, or nobody knows; `received` of those that phones have sent.
+     *
+     */
+    status: 'queued' | 'sending' | 'sent' | 'delivered' | 'undelivered' | 'failed' | 'canceled' | 'received';
+    /**
+     * The telephone number, in international form or in the national one of the account's country.
+     */
+    to: string;
+    /**
+     * A number, or a name of at most 11 letters and digits; the provider's own when it is left out.
+     */
+    from?: string;
+    /**
+     * The text; or else a template is named. Withheld from those who may not see numbers, as it may hold some.
+     */
+    body?: string;
+    /**
+     * The alphabet that the text needs, GSM 03.38 or UCS-2.
+     */
+    encoding: 'gsm' | 'ucs2';
+    /**
+     * How many parts the text takes on a telephone network. A provider may count otherwise.
+     */
+    segments: number;
+    /**
+     * The template that the text is made of.
+     */
+    template_id?: string;
+    /**
+     * What stands for the template's placeholders, by name; texts, numbers and booleans.
+     */
+    data?: {
+        [key: string]: unknown;
+    };
+    /**
+     * Who sends it; the account's default when it is left out.
+     */
+    provider_id: string;
+    /**
+     * The provider's own id, of the first part of several.
+     */
+    provider_message_id?: string;
+    /**
+     * The call whose program has sent it.
+     */
+    call_id?: string;
+    /**
+     * Why it failed, or the last attempt did: the provider's own code, or `expired`, `outcome_unknown`,
+     * `provider_unreached`, `provider_url`, `provider_unexpected`, `provider_gone`, `http_…`.
+     *
+     */
+    error_code?: string;
+    error_message?: string;
+    /**
+     * When it is sent, at most 30 days ahead; at once when it is left out.
+     */
+    send_at?: string;
+    sent_at?: string;
+    delivered_at?: string;
+    /**
+     * How often it was sent. Attempts that the provider was too busy for do not count.
+     */
+    attempts: number;
+    /**
+     * What call_id refers to, with `expand=call`.
+     */
+    readonly call?: Call;
+    /**
+     * What provider_id refers to, with `expand=provider`.
+     */
+    readonly provider?: MessageProvider;
+    /**
+     * What template_id refers to, with `expand=template`.
+     */
+    readonly template?: MessageTemplate;
+    /**
+     * What department_id refers to, with `expand=department`.
+     */
+    readonly department?: Department;
+    /**
+     * What owner_id refers to, with `expand=owner`.
+     */
+    readonly owner?: User;
+};
+
+export type MessageTemplateDraft = {
+    /**
+     * Unique in the account.
+     */
+    name: string;
+    /**
+     * The text, with `{{name}}` where a value comes.
+     */
+    body: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Such as zh-CN or en.
+     */
+    language?: string | null;
+    /**
+     * The code that the provider has approved the same text under.
+     */
+    code?: string | null;
+    /**
+     * The name that the provider signs with.
+     */
+    signature?: string | null;
+};
+
+export type MessageTemplatePatch = {
+    /**
+     * Unique in the account.
+     */
+    name?: string;
+    /**
+     * The text, with `{{name}}` where a value comes.
+     */
+    body?: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Such as zh-CN or en.
+     */
+    language?: string | null;
+    /**
+     * The code that the provider has approved the same text under.
+     */
+    code?: string | null;
+    /**
+     * The name that the provider signs with.
+     */
+    signature?: string | null;
+};
+
+export type MessageTemplate = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * Unique in the account.
+     */
+    name: string;
+    /**
+     * The text, with `{{name}}` where a value comes.
+     */
+    body: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Such as zh-CN or en.
+     */
+    language?: string | null;
+    /**
+     * The code that the provider has approved the same text under.
+     */
+    code?: string | null;
+    /**
+     * The name that the provider signs with.
+     */
+    signature?: string | null;
+};
+
+/**
+ * How delivery reports are read. The pointers (RFC 6901) lead into one report.
+ */
+export type MessageReportRule = {
+    /**
+     * From the body to a list of reports; absent where the body is the list, or one report.
+     */
+    list_pointer?: string;
+    /**
+     * To the provider's id of the message.
+     */
+    id_pointer?: string;
+    /**
+     * To ours, which it was sent as `{id}`.
+     */
+    message_id_pointer?: string;
+    status_pointer: string;
+    /**
+     * The statuses that say it has arrived.
+     */
+    delivered: Array<string>;
+    /**
+     * The statuses that say nothing final. All others say that it has not arrived.
+     */
+    ignored?: Array<string>;
+    error_code_pointer?: string;
+    /**
+     * What the gateway wants to be answered.
+     */
+    answer?: {
+        [key: string]: unknown;
+    };
+};
+
+export type MessageHttpDraft = {
+    method?: 'POST' | 'PUT' | 'GET';
+    content_type?: 'application/json' | 'application/x-www-form-urlencoded' | 'text/xml' | 'text/plain';
+    /**
+     * Sent with each request, by name. Their values are not shown again.
+     */
+    headers?: {
+        [key: string]: string;
+    };
+    /**
+     * In its query, and in `body`, `{to}`, `{to_digits}`, `{to_national}`, `{from}`, `{body}`, `{id}`, `{template_code}`,
+     * `{signature}`, `{params_json}` and `{secret}` stand for their values, written as the place asks. In JSON a
+     * value outside of quotes is put into quotes, and `{params_json}` is an object there. Private addresses are
+     * refused when it is asked.
+     *
+     */
+    url: string;
+    body?: string | null;
+    /**
+     * A JSON pointer into the answer, to a value that must be `success_value`. Without it every answer 2xx is success.
+     *
+     */
+    success_pointer?: string | null;
+    success_value?: string | null;
+    /**
+     * Values in its place with which the message is sent again later.
+     */
+    retry_values?: Array<string> | null;
+    /**
+     * To the provider's id of the message.
+     */
+    id_pointer?: string | null;
+    error_code_pointer?: string | null;
+    error_message_pointer?: string | null;
+    report?: MessageReportRule | null;
+};
+
+export type MessageHttpPatch = {
+    method?: 'POST' | 'PUT' | 'GET';
+    content_type?: 'application/json' | 'application/x-www-form-urlencoded' | 'text/xml' | 'text/plain';
+    /**
+     * Those given are set, those that are null are no longer sent.
+     */
+    headers?: {
+        [key: string]: string | null;
+    } | null;
+    /**
+     * In its query, and in `body`, `{to}`, `{to_digits}`, `{to_national}`, `{from}`, `{body}`, `{id}`, `{template_code}`,
+     * `{signature}`, `{params_json}` and `{secret}` stand for their values, written as the place asks. In JSON a
+     * value outside of quotes is put into quotes, and `{params_json}` is an object there. Private addresses are
+     * refused when it is asked.
+     *
+     */
+    url?: string;
+    body?: string | null;
+    /**
+     * A JSON pointer into the answer, to a value that must be `success_value`. Without it every answer 2xx is success.
+     *
+     */
+    success_pointer?: string | null;
+    success_value?: string | null;
+    /**
+     * Values in its place with which the message is sent again later.
+     */
+    retry_values?: Array<string> | null;
+    /**
+     * To the provider's id of the message.
+     */
+    id_pointer?: string | null;
+    error_code_pointer?: string | null;
+    error_message_pointer?: string | null;
+    report?: MessageReportRule | null;
+};
+
+export type MessageHttp = {
+    report?: MessageReportRule;
+    method: 'POST' | 'PUT' | 'GET';
+    content_type: 'application/json' | 'application/x-www-form-urlencoded' | 'text/xml' | 'text/plain';
+    /**
+     * The names of the headers, whose values are not shown.
+     */
+    header_names: Array<string>;
+    has_secret: boolean;
+    /**
+     * In its query, and in `body`, `{to}`, `{to_digits}`, `{to_national}`, `{from}`, `{body}`, `{id}`, `{template_code}`,
+     * `{signature}`, `{params_json}` and `{secret}` stand for their values, written as the place asks. In JSON a
+     * value outside of quotes is put into quotes, and `{params_json}` is an object there. Private addresses are
+     * refused when it is asked.
+     *
+     */
+    url: string;
+    body?: string | null;
+    /**
+     * A JSON pointer into the answer, to a value that must be `success_value`. Without it every answer 2xx is success.
+     *
+     */
+    success_pointer?: string | null;
+    success_value?: string | null;
+    /**
+     * Values in its place with which the message is sent again later.
+     */
+    retry_values?: Array<string> | null;
+    /**
+     * To the provider's id of the message.
+     */
+    id_pointer?: string | null;
+    error_code_pointer?: string | null;
+    error_message_pointer?: string | null;
+};
+
+export type MessageSmppDraft = {
+    port?: number;
+    tls?: boolean;
+    /**
+     * How parts of a long text say so, in a header of their own (`udh`) or in parameters (`sar`).
+     */
+    concatenation?: 'udh' | 'sar';
+    /**
+     * How many messages may be unanswered at once.
+     */
+    window?: number;
+    /**
+     * Seconds between two checks of the link.
+     */
+    enquire_link?: number;
+    /**
+     * `hex_decimal` where receipts have in decimal the id that was answered in hexadecimal.
+     */
+    id_format?: 'same' | 'hex_decimal';
+    /**
+     * A host name or an IP address. Private addresses are refused when it is dialled.
+     */
+    host: string;
+    system_id: string;
+    system_type?: string | null;
+    service_type?: string | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_npi?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_npi?: number | null;
+};
+
+export type MessageSmppPatch = {
+    port?: number;
+    tls?: boolean;
+    concatenation?: 'udh' | 'sar';
+    window?: number;
+    enquire_link?: number;
+    id_format?: 'same' | 'hex_decimal';
+    /**
+     * A host name or an IP address. Private addresses are refused when it is dialled.
+     */
+    host?: string;
+    system_id?: string;
+    system_type?: string | null;
+    service_type?: string | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_npi?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_npi?: number | null;
+};
+
+export type MessageSmpp = {
+    port: number;
+    tls: boolean;
+    concatenation: 'udh' | 'sar';
+    window: number;
+    enquire_link: number;
+    id_format: 'same' | 'hex_decimal';
+    /**
+     * A host name or an IP address. Private addresses are refused when it is dialled.
+     */
+    host: string;
+    system_id: string;
+    system_type?: string | null;
+    service_type?: string | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_npi?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_npi?: number | null;
+};
+
+export type MessageProviderDraft = {
+    enabled?: boolean;
+    /**
+     * It sends what names no provider. The one that did so before no longer does.
+     */
+    is_default?: boolean;
+    /**
+     * The most that it is sent, in parts of long texts.
+     */
+    messages_per_second?: number;
+    /**
+     * Of a provider of kind http.
+     */
+    http?: MessageHttpDraft | null;
+    /**
+     * Of a provider of kind smpp.
+     */
+    smpp?: MessageSmppDraft | null;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account.
+     */
+    name: string;
+    kind: 'http' | 'smpp';
+    /**
+     * The sender of messages that name none.
+     */
+    from?: string | null;
+};
+
+export type MessageProviderPatch = {
+    enabled?: boolean;
+    is_default?: boolean;
+    messages_per_second?: number;
+    http?: MessageHttpPatch;
+    smpp?: MessageSmppPatch;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account.
+     */
+    name?: string;
+    kind?: 'http' | 'smpp';
+    /**
+     * The sender of messages that name none.
+     */
+    from?: string | null;
+};
+
+export type MessageProvider = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    enabled: boolean;
+    is_default: boolean;
+    messages_per_second: number;
+    http?: MessageHttp;
+    smpp?: MessageSmpp;
+    /**
+     * The path, at this installation, that a gateway sends its delivery reports to. Whoever has it may send some.
+     */
+    report_url?: string;
+    /**
+     * Whether there is a session with the message centre.
+     */
+    state?: 'bound' | 'unbound';
+    /**
+     * Why there was none, the last time.
+     */
+    last_error?: string;
+    last_error_at?: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Unique in the account.
+     */
+    name: string;
+    kind: 'http' | 'smpp';
+    /**
+     * The sender of messages that name none.
+     */
+    from?: string | null;
+};
+
+/**
+ * The data of the events message.queued, sent, delivered, undelivered, failed, canceled and received. The text is not in
+ * them; it is read with the message.
+ *
+ */
+export type MessageEventData = {
+    id: string;
+    external_id?: string;
+    direction: 'outbound' | 'inbound';
+    status: 'queued' | 'sending' | 'sent' | 'delivered' | 'undelivered' | 'failed' | 'canceled' | 'received';
+    /**
+     * The telephone number, in international form or in the national one of the account's country.
+     */
+    to: string;
+    /**
+     * A number, or a name of at most 11 letters and digits; the provider's own when it is left out.
+     */
+    from?: string;
+    segments: number;
+    template_id?: string;
+    provider_id: string;
+    provider_message_id?: string;
+    call_id?: string;
+    error_code?: string;
+    error_message?: string;
+    attempts: number;
+};
+
 export type MailServer = {
     host: string;
     port: number;
@@ -2380,42 +3465,30 @@ export type Program = {
     state?: {
         [key: string]: unknown;
     } | null;
-    /**
-     * Lets the call survive the application's outage.
-     */
-    guard?: {
-        /**
-         * For each request that this program leads to, in milliseconds.
-         */
-        budget_ms?: number | null;
-        /**
-         * Heard while a request is in flight.
-         */
-        while_waiting?: PromptProgram | null;
-        /**
-         * Run, with no request, when one failed.
-         */
-        on_failure?: SubProgram | null;
-        [key: string]: unknown | number | null | PromptProgram | null | SubProgram | null | undefined;
-    };
+    guard?: Guard;
     [key: string]: unknown | Instructions | {
         [key: string]: unknown;
-    } | null | {
-        /**
-         * For each request that this program leads to, in milliseconds.
-         */
-        budget_ms?: number | null;
-        /**
-         * Heard while a request is in flight.
-         */
-        while_waiting?: PromptProgram | null;
-        /**
-         * Run, with no request, when one failed.
-         */
-        on_failure?: SubProgram | null;
-        [key: string]: unknown | number | null | PromptProgram | null | SubProgram | null | undefined;
-    } | undefined;
+    } | null | Guard | undefined;
 } | Instructions;
+
+/**
+ * Lets the call survive the application's outage.
+ */
+export type Guard = {
+    /**
+     * For each request that this program leads to, in milliseconds.
+     */
+    budget_ms?: number | null;
+    /**
+     * Heard while a request is in flight.
+     */
+    while_waiting?: PromptProgram | null;
+    /**
+     * Run, with no request, when one failed.
+     */
+    on_failure?: SubProgram | null;
+    [key: string]: unknown | number | null | PromptProgram | null | SubProgram | null | undefined;
+};
 
 export type Instructions = Array<Instruction>;
 
@@ -2424,12 +3497,36 @@ export type Instructions = Array<Instruction>;
  */
 export type SubProgram = Instructions | Url | UrlAndMethod;
 
-export type PromptProgram = Array<Say | Play | Pause> | Url | UrlAndMethod;
+/**
+ * What is heard, and no more. The same holds under the `on` of what stands in it.
+ */
+export type PromptProgram = Array<(Say | Play | Pause) & {
+    on?: {
+        [key: string]: PromptProgram;
+    } | null;
+}> | Url | UrlAndMethod;
 
 /**
- * Run on the called party before it is connected; accepted when it ends without reject or hangup.
+ * Run on the other party before it is connected; accepted when it ends without reject or hangup. What is not listed
+ * here is not allowed under the `on` of what stands in it, either.
+ *
  */
-export type ScreenProgram = Array<Say | Play | Pause | Gather | Tag | Reject | HangUp> | Url | UrlAndMethod;
+export type ScreenProgram = Array<(Say | Play | Pause | Gather | Tag | Reject | HangUp) & {
+    on?: {
+        [key: string]: ScreenProgram;
+    } | null;
+}> | Url | UrlAndMethod;
+
+/**
+ * Heard in a queue, again and again, or until a conference begins, once. An empty list is silence. What is not listed
+ * here is not allowed under the `on` of what stands in it, either.
+ *
+ */
+export type WaitProgram = Array<(Say | Play | Pause | Gather | Tag | Redirect | Leave | HangUp) & {
+    on?: {
+        [key: string]: WaitProgram;
+    } | null;
+}> | Url | UrlAndMethod;
 
 /**
  * http, https or relative to the URL that gave the program. May hold templates such as {{data.x}}.
@@ -2443,7 +3540,9 @@ export type UrlAndMethod = {
 };
 
 /**
- * One step of a program, by its `verb`.
+ * One step of a program, by its `verb`. Not available yet, and refused by name: the verbs `stream` and `transcribe`;
+ * `speech` in gather; `transcribe` in record; `skills`, `preferred_agent`, `preferred_for` and `callback_key` in enqueue.
+ *
  */
 export type Instruction = ({
     verb: 'answer';
@@ -2469,7 +3568,33 @@ export type Instruction = ({
     verb: 'send_digits';
 } & SendDigits) | ({
     verb: 'tag';
-} & Tag);
+} & Tag) | ({
+    verb: 'detect';
+} & Detect) | ({
+    verb: 'recording';
+} & RecordingInstruction) | ({
+    verb: 'voicemail';
+} & VoicemailInstruction) | ({
+    verb: 'transfer';
+} & TransferInstruction) | ({
+    verb: 'refer';
+} & Refer) | ({
+    verb: 'park';
+} & Park) | ({
+    verb: 'unpark';
+} & Unpark) | ({
+    verb: 'enqueue';
+} & Enqueue) | ({
+    verb: 'dequeue';
+} & Dequeue) | ({
+    verb: 'leave';
+} & Leave) | ({
+    verb: 'conference';
+} & ConferenceInstruction) | ({
+    verb: 'message';
+} & MessageInstruction) | ({
+    verb: 'survey';
+} & SurveyInstruction);
 
 /**
  * Answers the call.
@@ -2691,6 +3816,10 @@ export type Record = {
     trim?: boolean | null;
     status_url?: Url | null;
     /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    /**
      * Asked when the instruction ended; its answer replaces the rest of the program.
      */
     action?: Url | UrlAndMethod | null;
@@ -2703,7 +3832,7 @@ export type Record = {
         hangup?: SubProgram;
         redirected?: SubProgram;
         failed?: SubProgram;
-    } | null | number | null | number | null | string | null | boolean | null | number | null | 'wav' | null | boolean | null | Url | null | Url | UrlAndMethod | null | undefined;
+    } | null | number | null | number | null | string | null | boolean | null | number | null | 'wav' | null | boolean | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | Url | UrlAndMethod | null | undefined;
 };
 
 /**
@@ -2726,6 +3855,8 @@ export type Dial = {
         not_allowed?: SubProgram;
         canceled?: SubProgram;
         lost?: SubProgram;
+        machine?: SubProgram;
+        referred?: SubProgram;
         hangup?: SubProgram;
         redirected?: SubProgram;
         failed?: SubProgram;
@@ -2763,6 +3894,21 @@ export type Dial = {
         [key: string]: string;
     } | null;
     /**
+     * Whether a person answered; a machine ends the dial with the outcome machine.
+     */
+    machine_detection?: MachineDetection | null;
+    /**
+     * What a REFER of the connected party does: `deny` declines it; a URL is asked, with the outcome referred, for what
+     * the caller goes on with.
+     *
+     */
+    refer?: Url | UrlAndMethod | null;
+    recording_status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    recording_status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    /**
      * Asked when the instruction ended; its answer replaces the rest of the program.
      */
     action?: Url | UrlAndMethod | null;
@@ -2777,18 +3923,68 @@ export type Dial = {
         not_allowed?: SubProgram;
         canceled?: SubProgram;
         lost?: SubProgram;
+        machine?: SubProgram;
+        referred?: SubProgram;
         hangup?: SubProgram;
         redirected?: SubProgram;
         failed?: SubProgram;
     } | null | Array<DialTarget> | 'simultaneous' | 'sequential' | null | number | null | number | null | string | null | string | null | boolean | null | string | null | ScreenProgram | null | 'none' | 'answer' | 'ringing' | null | string | null | {
         [key: string]: string;
-    } | null | Url | UrlAndMethod | null | undefined;
+    } | null | MachineDetection | null | Url | UrlAndMethod | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | Url | UrlAndMethod | null | undefined;
+};
+
+/**
+ * Machine detection on a party that is called, from its answer on.
+ */
+export type MachineDetection = {
+    /**
+     * As soon as it is known, or when a machine's greeting has ended.
+     */
+    mode?: 'machine' | 'message_end' | null;
+    /**
+     * Seconds, then unknown.
+     */
+    timeout?: number | null;
+    /**
+     * Connects at once; the result is told by call.detected alone.
+     */
+    async?: boolean | null;
+    tuning?: DetectionTuning | null;
+    status_url?: Url | null;
+    [key: string]: unknown | 'machine' | 'message_end' | null | number | null | boolean | null | DetectionTuning | null | Url | null | undefined;
+};
+
+/**
+ * When speech counts as a machine's, in milliseconds.
+ */
+export type DetectionTuning = {
+    /**
+     * A greeting longer than this is a machine's.
+     */
+    speech_threshold_ms?: number | null;
+    /**
+     * Silence that ends a greeting.
+     */
+    speech_end_threshold_ms?: number | null;
+    /**
+     * Silence at the beginning, then unknown.
+     */
+    silence_timeout_ms?: number | null;
+    [key: string]: unknown | number | null | number | null | number | null | undefined;
 };
 
 export type DialTarget = ({
     username?: string | null;
     password?: string | null;
 } | {
+    trunk?: string | null;
+} | {
+    username?: string | null;
+    password?: string | null;
+    trunk?: string | null;
+} | {
+    username?: string | null;
+    password?: string | null;
     trunk?: string | null;
 } | {
     username?: string | null;
@@ -2803,6 +3999,14 @@ export type DialTarget = ({
     username?: string | null;
     extension?: string;
     /**
+     * An agent's id or external_id; where the agent is reached now.
+     */
+    agent?: string;
+    /**
+     * The identity of a browser phone.
+     */
+    client?: string;
+    /**
      * Seconds of ringing; absent, the instruction's.
      */
     timeout?: number | null;
@@ -2816,7 +4020,20 @@ export type DialTarget = ({
      */
     trunk?: string | null;
     caller_id?: string | null;
-    [key: string]: unknown | string | string | string | null | string | number | null | number | null | ScreenProgram | null | string | null | string | null | undefined;
+    /**
+     * To the party, when it answers, before its screen.
+     */
+    send_digits?: string | null;
+    /**
+     * Whether a person answered; a machine ends the dial with the outcome machine.
+     */
+    machine_detection?: MachineDetection | null;
+    status_url?: Url | null;
+    /**
+     * What `status_url` is told of this party's leg; absent, all of these.
+     */
+    status_events?: Array<'call.initiated' | 'call.ringing' | 'call.answered' | 'call.ended'> | null;
+    [key: string]: unknown | string | string | string | null | string | string | string | number | null | number | null | ScreenProgram | null | string | null | string | null | string | null | MachineDetection | null | Url | null | Array<'call.initiated' | 'call.ringing' | 'call.answered' | 'call.ended'> | null | undefined;
 };
 
 /**
@@ -2921,226 +4138,530 @@ export type Tag = {
 };
 
 /**
- * What an application is asked. Ignore members that you do not know.
+ * Listens for what answered, also before an answer. It ends with the first thing found that `for` names, with human as
+ * soon as a person is heard, and with unknown when the time is over.
+ *
  */
-export type CallRequest = {
-    type: 'program.request';
-    reason: 'incoming' | 'answered' | 'action' | 'on' | 'redirect' | 'prompt' | 'screen' | 'modified' | 'fallback';
-    contract: 1;
-    request_id: string;
+export type Detect = {
+    verb: 'detect';
     /**
-     * From 1, per leg.
+     * Told again in the trigger.
      */
-    request_sequence: number;
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        human?: SubProgram;
+        machine?: SubProgram;
+        announcement?: SubProgram;
+        beep?: SubProgram;
+        fax?: SubProgram;
+        unknown?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
     /**
-     * What was left of the budget when the request left.
+     * Absent, all of these.
      */
-    deadline_ms: number;
-    account_id: string;
-    application_id?: string;
-    call_id: string;
-    call: LiveCall;
-    trigger?: Trigger;
+    for?: Array<'machine' | 'announcement' | 'beep' | 'fax'> | null;
     /**
-     * Only to a fallback URL, what became of the usual one.
+     * Seconds, then unknown.
      */
-    error?: {
-        code: string;
-        message: string;
-        url: string;
-        status?: number;
-    };
+    timeout?: number | null;
+    tuning?: DetectionTuning | null;
     /**
-     * The object that this leg's newest program gave.
+     * Asked when the instruction ended; its answer replaces the rest of the program.
      */
-    state?: unknown;
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'detect' | string | null | {
+        default?: SubProgram;
+        human?: SubProgram;
+        machine?: SubProgram;
+        announcement?: SubProgram;
+        beep?: SubProgram;
+        fax?: SubProgram;
+        unknown?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | Array<'machine' | 'announcement' | 'beep' | 'fax'> | null | number | null | DetectionTuning | null | Url | UrlAndMethod | null | undefined;
+};
+
+/**
+ * Starts, pauses, resumes or stops a recording of the call that goes on beside its program; a call has one at a time.
+ */
+export type RecordingInstruction = {
+    verb: 'recording';
     /**
-     * What `tag` gathered for the call.
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+    } | null;
+    op: 'start' | 'pause' | 'resume' | 'stop';
+    channels?: number | null;
+    format?: 'wav' | null;
+    status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    [key: string]: unknown | 'recording' | string | null | {
+        default?: SubProgram;
+    } | null | 'start' | 'pause' | 'resume' | 'stop' | number | null | 'wav' | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | undefined;
+};
+
+/**
+ * Takes a message for a mailbox. Answers the call.
+ */
+export type VoicemailInstruction = {
+    verb: 'voicemail';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        left?: SubProgram;
+        empty?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    /**
+     * A mailbox's id, extension or name.
+     */
+    mailbox: string;
+    /**
+     * Absent, the mailbox's own.
+     */
+    greeting?: PromptProgram | null;
+    /**
+     * Seconds.
+     */
+    max_length?: number | null;
+    [key: string]: unknown | 'voicemail' | string | null | {
+        default?: SubProgram;
+        left?: SubProgram;
+        empty?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | PromptProgram | null | number | null | undefined;
+};
+
+/**
+ * Hands the other party of this leg to a target, at once or after the two have spoken.
+ */
+export type TransferInstruction = {
+    verb: 'transfer';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        completed?: SubProgram;
+        no_answer?: SubProgram;
+        busy?: SubProgram;
+        returned?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    to: DialTarget;
+    mode?: 'blind' | 'attended' | null;
+    /**
+     * Seconds of ringing.
+     */
+    timeout?: number | null;
+    screen?: ScreenProgram | null;
+    caller_id?: string | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'transfer' | string | null | {
+        default?: SubProgram;
+        completed?: SubProgram;
+        no_answer?: SubProgram;
+        busy?: SubProgram;
+        returned?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | DialTarget | 'blind' | 'attended' | null | number | null | ScreenProgram | null | string | null | Url | UrlAndMethod | null | undefined;
+};
+
+/**
+ * Asks the phone or network of this leg to call somebody else by itself (RFC 3515).
+ */
+export type Refer = {
+    verb: 'refer';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        accepted?: SubProgram;
+        refused?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    /**
+     * A SIP or tel URI, or a number.
+     */
+    to: string;
+    /**
+     * X- headers and User-to-User of the SIP message; at most 8,192 bytes in all.
+     */
+    headers?: {
+        [key: string]: string;
+    } | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'refer' | string | null | {
+        default?: SubProgram;
+        accepted?: SubProgram;
+        refused?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | {
+        [key: string]: string;
+    } | null | Url | UrlAndMethod | null | undefined;
+};
+
+/**
+ * Keeps the call in a numbered place, with music, until somebody picks it up there.
+ */
+export type Park = {
+    verb: 'park';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    /**
+     * Absent, the first that is free.
+     */
+    slot?: string | null;
+    [key: string]: unknown | 'park' | string | null | {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | null | undefined;
+};
+
+/**
+ * Connects this leg with the call that is parked in a place.
+ */
+export type Unpark = {
+    verb: 'unpark';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        empty?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    slot: string;
+    [key: string]: unknown | 'unpark' | string | null | {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        empty?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | undefined;
+};
+
+/**
+ * Puts the caller into a queue until an agent is connected, with `wait` repeated meanwhile. Answers the call.
+ */
+export type Enqueue = {
+    verb: 'enqueue';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        left?: SubProgram;
+        timeout?: SubProgram;
+        full?: SubProgram;
+        no_agents?: SubProgram;
+        callback?: SubProgram;
+        lost?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    /**
+     * A queue's id or name; the outcome is failed where there is none.
+     */
+    queue: string;
+    /**
+     * Each step counts as a minute of waiting.
+     */
+    priority?: number | null;
+    /**
+     * Absent, music; an empty list, silence.
+     */
+    wait?: WaitProgram | null;
+    /**
+     * Seconds; 0 as the queue says.
+     */
+    max_wait?: number | null;
+    /**
+     * Full when as many wait; absent, as the queue says.
+     */
+    max_size?: number | null;
+    announce_position?: boolean | null;
+    /**
+     * Makes the queue where there is none of this name.
+     */
+    create?: boolean | null;
+    /**
+     * Shown to the agent.
      */
     data?: {
         [key: string]: unknown;
-    };
+    } | null;
+    screen?: ScreenProgram | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'enqueue' | string | null | {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        left?: SubProgram;
+        timeout?: SubProgram;
+        full?: SubProgram;
+        no_agents?: SubProgram;
+        callback?: SubProgram;
+        lost?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | number | null | WaitProgram | null | number | null | number | null | boolean | null | boolean | null | {
+        [key: string]: unknown;
+    } | null | ScreenProgram | null | Url | UrlAndMethod | null | undefined;
 };
 
-export type LiveCall = {
-    from: string;
+export type Dequeue = unknown & {
+    verb: 'dequeue';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        empty?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    queue?: string;
+    call_id?: string;
+    screen?: ScreenProgram | null;
+    /**
+     * Seconds for somebody to come; 0, empty at once.
+     */
+    timeout?: number | null;
+    [key: string]: unknown | 'dequeue' | string | null | {
+        default?: SubProgram;
+        bridged?: SubProgram;
+        empty?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | ScreenProgram | null | number | null | undefined;
+};
+
+/**
+ * In a wait, leaves the queue or conference that is waited for; the program goes on after that instruction.
+ */
+export type Leave = {
+    verb: 'leave';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+    } | null;
+    [key: string]: unknown | 'leave' | string | null | {
+        default?: SubProgram;
+    } | null | undefined;
+};
+
+export type ConferenceInstruction = ({
+    mode: 'whisper';
+    whisper_to: string;
+} | {
+    mode?: 'talk' | 'listen';
+    whisper_to?: string | null;
+}) & {
+    verb: 'conference';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        left?: SubProgram;
+        ended?: SubProgram;
+        kicked?: SubProgram;
+        full?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    name: string;
+    /**
+     * listen hears only; whisper is heard by `whisper_to` alone.
+     */
+    mode?: 'talk' | 'listen' | 'whisper' | null;
+    /**
+     * With `mode` whisper, the call id of the only one who hears this leg.
+     */
+    whisper_to?: string | null;
+    /**
+     * Of this participant, unique in the room.
+     */
+    label?: string | null;
+    muted?: boolean | null;
+    start_on_enter?: boolean | null;
+    end_on_exit?: boolean | null;
+    /**
+     * Heard by the others.
+     */
+    beep?: 'none' | 'enter' | 'exit' | 'both' | null;
+    /**
+     * Absent, music; an empty list, silence.
+     */
+    wait?: WaitProgram | null;
+    max_participants?: number | null;
+    /**
+     * The room, mixed, from its beginning.
+     */
+    record?: boolean | null;
+    /**
+     * Seconds of this leg in the room; absent, the call's own.
+     */
+    time_limit?: number | null;
+    /**
+     * The key by which this leg leaves.
+     */
+    hang_up_on?: string | null;
+    /**
+     * Told the room's events; of several participants' the first counts.
+     */
+    status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, all of these.
+     */
+    status_events?: Array<'conference.started' | 'conference.ended' | 'conference.joined' | 'conference.left' | 'conference.muted' | 'conference.unmuted' | 'conference.held' | 'conference.unheld' | 'conference.modified' | 'conference.speech_started' | 'conference.speech_stopped' | 'conference.announcement_ended' | 'conference.announcement_failed'> | null;
+    recording_status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    recording_status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'conference' | string | null | {
+        default?: SubProgram;
+        left?: SubProgram;
+        ended?: SubProgram;
+        kicked?: SubProgram;
+        full?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | 'talk' | 'listen' | 'whisper' | null | string | null | string | null | boolean | null | boolean | null | boolean | null | 'none' | 'enter' | 'exit' | 'both' | null | WaitProgram | null | number | null | boolean | null | number | null | string | null | Url | null | Array<'conference.started' | 'conference.ended' | 'conference.joined' | 'conference.left' | 'conference.muted' | 'conference.unmuted' | 'conference.held' | 'conference.unheld' | 'conference.modified' | 'conference.speech_started' | 'conference.speech_stopped' | 'conference.announcement_ended' | 'conference.announcement_failed'> | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | Url | UrlAndMethod | null | undefined;
+};
+
+export type MessageInstruction = unknown & {
+    verb: 'message';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        sent?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
     to: string;
-    /**
-     * The called number as it was dialled.
-     */
-    dialed: string;
-    direction: 'inbound' | 'outbound_api' | 'outbound_dial';
-    status: 'queued' | 'ringing' | 'in_progress' | 'completed' | 'busy' | 'no_answer' | 'failed' | 'canceled' | 'rejected';
-    /**
-     * Changes with the call; If-Match on an action compares it.
-     */
-    etag: string;
-    parent_call_id?: string;
-    conversation_id: string;
-    started_at: string;
-    answered_at?: string;
-    from_name?: string;
-    diversion?: string;
-    number_id?: string;
-    trunk_id?: string;
-    credential_id?: string;
-    external_id?: string;
-    sip: {
-        call_id: string;
-        source: string;
-        headers?: {
-            [key: string]: string;
-        };
-    };
+    body?: string;
+    template_id?: string;
+    from?: string | null;
+    status_url?: Url | null;
+    [key: string]: unknown | 'message' | string | null | {
+        default?: SubProgram;
+        sent?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | string | string | string | null | Url | null | undefined;
 };
 
 /**
- * Which instruction ended, and how. Which members there are follows from verb and outcome.
+ * Asks the caller how it was, and keeps the answers with the agent and the call. Answers the call.
  */
-export type Trigger = {
-    verb: string;
-    id?: string;
-    outcome: 'completed' | 'hangup' | 'redirected' | 'failed' | 'digits' | 'invalid' | 'timeout' | 'silence' | 'key' | 'empty' | 'time_limit' | 'busy' | 'no_answer' | 'declined' | 'unreachable' | 'not_allowed' | 'canceled' | 'lost';
-    digits?: string;
-    finished_by?: 'num_digits' | 'key' | 'timeout';
+export type SurveyInstruction = {
+    verb: 'survey';
     /**
-     * Seconds.
+     * Told again in the trigger.
      */
-    played?: number;
-    recording_id?: string;
+    id?: string | null;
+    on?: {
+        default?: SubProgram;
+        answered?: SubProgram;
+        skipped?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null;
+    survey_id: string;
     /**
-     * Seconds.
+     * Absent, the survey's own.
      */
-    duration?: number;
-    key?: string;
-    call_id?: string;
-    target?: string;
-    answered_at?: string;
-    ended_by?: 'caller' | 'callee' | 'application' | 'api' | 'system';
-    sip_code?: number;
-    cause?: 'program_end' | 'caller_hangup' | 'callee_hangup' | 'api_hangup' | 'rejected' | 'busy' | 'no_answer' | 'canceled' | 'declined' | 'unreachable' | 'not_found' | 'not_allowed' | 'no_codec' | 'loop' | 'webhook_failed' | 'media_timeout' | 'time_limit' | 'overload' | 'edge_drain' | 'edge_lost' | 'error';
-    /**
-     * With failed: what to change.
-     */
-    error?: string;
-};
-
-/**
- * One thing that happened. `sequence` is gap-free per call from 1. Exactly one `call.ended` per leg. Ignore
- * types and members that you do not know.
- *
- */
-export type Event = {
-    id: string;
-    type: 'call.initiated' | 'call.ringing' | 'call.answered' | 'call.bridged' | 'call.held' | 'call.ended' | 'call.action.completed' | 'call.action.failed' | 'gather.completed' | 'recording.started' | 'recording.completed' | 'recording.failed' | 'dtmf' | 'webhook.rejected' | 'webhook.failed';
-    account_id: string;
-    call_id?: string;
-    conversation_id?: string;
-    sequence?: number;
-    occurred_at: string;
-    data: EventData;
-};
-
-/**
- * Which members there are follows from the event's type.
- */
-export type EventData = {
-    from?: string;
-    to?: string;
-    dialed?: string;
-    direction?: 'inbound' | 'outbound_api' | 'outbound_dial';
-    parent_call_id?: string;
-    application_id?: string;
-    number_id?: string;
-    trunk_id?: string;
-    credential_id?: string;
-    external_id?: string;
-    sip_call_id?: string;
-    source?: string;
-    early_media?: boolean;
-    peer_call_id?: string;
-    held?: boolean;
-    action_id?: string;
-    verb?: string;
-    instruction_id?: string;
-    outcome?: 'completed' | 'hangup' | 'redirected' | 'failed' | 'digits' | 'invalid' | 'timeout' | 'silence' | 'key' | 'empty' | 'time_limit' | 'busy' | 'no_answer' | 'declined' | 'unreachable' | 'not_allowed' | 'canceled' | 'lost';
-    digits?: string;
-    digit?: string;
-    recording_id?: string;
-    channels?: number;
-    format?: string;
-    codec?: string;
-    /**
-     * Seconds.
-     */
-    duration?: number;
-    /**
-     * Bytes.
-     */
-    size?: number;
-    url?: string;
-    status?: number;
-    request_id?: string;
-    pointer?: string;
-    code?: string;
-    message?: string;
-    cdr?: Cdr;
-};
-
-/**
- * What is left of a leg when it has ended.
- */
-export type Cdr = {
-    status: 'queued' | 'ringing' | 'in_progress' | 'completed' | 'busy' | 'no_answer' | 'failed' | 'canceled' | 'rejected';
-    cause: 'program_end' | 'caller_hangup' | 'callee_hangup' | 'api_hangup' | 'rejected' | 'busy' | 'no_answer' | 'canceled' | 'declined' | 'unreachable' | 'not_found' | 'not_allowed' | 'no_codec' | 'loop' | 'webhook_failed' | 'media_timeout' | 'time_limit' | 'overload' | 'edge_drain' | 'edge_lost' | 'error';
-    /**
-     * The final response; 200 for an answered call.
-     */
-    sip_code?: number;
-    ended_by: 'caller' | 'callee' | 'application' | 'api' | 'system';
-    /**
-     * One sentence saying why.
-     */
-    reason: string;
-    reason_zh: string;
-    started_at: string;
-    ringing_at?: string;
-    answered_at?: string;
-    ended_at: string;
-    /**
-     * Seconds from start to end.
-     */
-    duration: number;
-    /**
-     * Seconds from start to answer or end.
-     */
-    ring_duration: number;
-    /**
-     * Seconds from answer to end.
-     */
-    talk_duration: number;
-    media?: Quality;
-};
-
-/**
- * What was measured of a leg's audio.
- */
-export type Quality = {
-    codec: string;
-    packets_sent: number;
-    packets_received: number;
-    packets_lost: number;
-    packets_late: number;
-    loss_ratio: number;
-    /**
-     * Interarrival jitter, RFC 3550 §6.4.1.
-     */
-    jitter_ms: number;
-    rtt_ms?: number;
-    /**
-     * Estimated, ITU-T G.107.
-     */
-    mos?: number;
+    invite?: PromptProgram | null;
+    [key: string]: unknown | 'survey' | string | null | {
+        default?: SubProgram;
+        answered?: SubProgram;
+        skipped?: SubProgram;
+        hangup?: SubProgram;
+        redirected?: SubProgram;
+        failed?: SubProgram;
+    } | null | string | PromptProgram | null | undefined;
 };
 
 /**
@@ -3221,6 +4742,601 @@ export type Registration = {
     user_agent: string;
     q: number;
     expires_at: string;
+};
+
+/**
+ * What an application is asked. Ignore members that you do not know.
+ */
+export type CallRequest = {
+    type: 'program.request';
+    reason: 'incoming' | 'answered' | 'action' | 'on' | 'redirect' | 'prompt' | 'screen' | 'wait' | 'modified' | 'fallback';
+    contract: 1;
+    request_id: string;
+    /**
+     * From 1, per leg.
+     */
+    request_sequence: number;
+    /**
+     * What was left of the budget when the request left.
+     */
+    deadline_ms: number;
+    account_id: string;
+    application_id?: string;
+    call_id: string;
+    call: LiveCall;
+    trigger?: Trigger;
+    waiting?: Waiting;
+    /**
+     * Only to a fallback URL, what became of the usual one.
+     */
+    error?: {
+        code: string;
+        message: string;
+        url: string;
+        status?: number;
+    };
+    /**
+     * The object that this leg's newest program gave.
+     */
+    state?: unknown;
+    /**
+     * What `tag` gathered for the call.
+     */
+    data?: {
+        [key: string]: unknown;
+    };
+};
+
+export type LiveCall = {
+    from: string;
+    to: string;
+    /**
+     * The called number as it was dialled.
+     */
+    dialed: string;
+    direction: 'inbound' | 'outbound_api' | 'outbound_dial';
+    status: 'queued' | 'ringing' | 'in_progress' | 'completed' | 'busy' | 'no_answer' | 'failed' | 'canceled' | 'rejected';
+    /**
+     * Changes with the call; If-Match on an action compares it.
+     */
+    etag: string;
+    parent_call_id?: string;
+    conversation_id: string;
+    started_at: string;
+    answered_at?: string;
+    /**
+     * What machine detection found; the last three are machines whose greeting has ended, and how.
+     */
+    answered_by?: 'human' | 'fax' | 'unknown' | 'machine' | 'machine_end_beep' | 'machine_end_silence' | 'machine_end_other';
+    /**
+     * Seconds that machine detection took.
+     */
+    detection_duration?: number;
+    from_name?: string;
+    diversion?: string;
+    /**
+     * What the network says of the caller's number (3GPP TS 24.229 §7.2A.20).
+     */
+    verstat?: string;
+    number_id?: string;
+    trunk_id?: string;
+    credential_id?: string;
+    agent_id?: string;
+    queue_id?: string;
+    customer_id?: string;
+    external_id?: string;
+    /**
+     * Where the other party's number belongs.
+     */
+    region?: {
+        /**
+         * ISO 3166-1, two letters.
+         */
+        country: string;
+        province?: string;
+        city?: string;
+    };
+    sip: {
+        call_id: string;
+        source: string;
+        headers?: {
+            [key: string]: string;
+        };
+    };
+};
+
+/**
+ * What a leg waits for and where it stands, with reason wait, and with screen for a caller who is dequeued.
+ */
+export type Waiting = {
+    queue_id?: string;
+    conference_id?: string;
+    /**
+     * The queue's or the conference's.
+     */
+    name: string;
+    /**
+     * In the queue, from 1.
+     */
+    position?: number;
+    /**
+     * Seconds.
+     */
+    waited: number;
+    /**
+     * Seconds, of those who wait in the queue now.
+     */
+    average_wait?: number;
+    /**
+     * How many wait in the queue or are in the conference.
+     */
+    size: number;
+    /**
+     * Absent without limit.
+     */
+    max_size?: number;
+    /**
+     * With screen, the leg that dequeued.
+     */
+    peer_call_id?: string;
+};
+
+/**
+ * Which instruction ended, and how. Which members there are follows from verb and outcome. Ignore those that you do not know.
+ */
+export type Trigger = ({
+    verb: 'play';
+} & PlayTrigger) | ({
+    verb: 'say';
+} & SayTrigger) | ({
+    verb: 'gather';
+} & GatherTrigger) | ({
+    verb: 'detect';
+} & DetectTrigger) | ({
+    verb: 'record';
+} & RecordTrigger) | ({
+    verb: 'voicemail';
+} & VoicemailTrigger) | ({
+    verb: 'dial';
+} & DialTrigger) | ({
+    verb: 'transfer';
+} & TransferTrigger) | ({
+    verb: 'refer';
+} & ReferTrigger) | ({
+    verb: 'park';
+} & ParkTrigger) | ({
+    verb: 'unpark';
+} & UnparkTrigger) | ({
+    verb: 'enqueue';
+} & EnqueueTrigger) | ({
+    verb: 'dequeue';
+} & DequeueTrigger) | ({
+    verb: 'conference';
+} & ConferenceTrigger) | ({
+    verb: 'message';
+} & MessageTrigger) | ({
+    verb: 'survey';
+} & SurveyTrigger);
+
+export type PlayTrigger = ({
+    outcome?: 'completed' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'play';
+    id?: string;
+    outcome: 'completed' | 'hangup' | 'redirected' | 'failed';
+    /**
+     * Seconds.
+     */
+    played?: number;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type SayTrigger = ({
+    outcome?: 'completed' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'say';
+    id?: string;
+    outcome: 'completed' | 'hangup' | 'redirected' | 'failed';
+    /**
+     * Seconds.
+     */
+    played?: number;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type GatherTrigger = ({
+    outcome?: 'digits' | 'invalid' | 'timeout' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'gather';
+    id?: string;
+    outcome: 'digits' | 'invalid' | 'timeout' | 'hangup' | 'redirected' | 'failed';
+    digits?: string;
+    finished_by?: 'num_digits' | 'key' | 'timeout';
+    key?: string;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type DetectTrigger = ({
+    outcome?: 'human' | 'machine' | 'beep' | 'fax' | 'unknown';
+} | {
+    outcome?: 'announcement';
+} | {
+    outcome?: 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'detect';
+    id?: string;
+    outcome: 'human' | 'machine' | 'announcement' | 'beep' | 'fax' | 'unknown' | 'hangup' | 'redirected' | 'failed';
+    /**
+     * What machine detection found; the last three are machines whose greeting has ended, and how.
+     */
+    answered_by?: 'human' | 'fax' | 'unknown' | 'machine' | 'machine_end_beep' | 'machine_end_silence' | 'machine_end_other';
+    /**
+     * Seconds that machine detection took.
+     */
+    detection_duration?: number;
+    /**
+     * What the announcement says.
+     */
+    kind?: 'invalid' | 'suspended' | 'power_off' | 'busy' | 'no_answer' | 'unreachable';
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type RecordTrigger = ({
+    outcome?: 'completed' | 'silence';
+} | {
+    outcome?: 'key';
+} | {
+    outcome?: 'empty' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'record';
+    id?: string;
+    outcome: 'completed' | 'silence' | 'key' | 'empty' | 'hangup' | 'redirected' | 'failed';
+    recording_id?: string;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    key?: string;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type VoicemailTrigger = ({
+    outcome?: 'left';
+} | {
+    outcome?: 'empty' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'voicemail';
+    id?: string;
+    outcome: 'left' | 'empty' | 'hangup' | 'redirected' | 'failed';
+    voicemail_id?: string;
+    recording_id?: string;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type DialTrigger = ({
+    outcome?: 'completed' | 'time_limit' | 'lost';
+} | {
+    outcome?: 'referred';
+} | {
+    outcome?: 'busy' | 'no_answer' | 'declined' | 'unreachable' | 'not_allowed' | 'canceled' | 'machine' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'dial';
+    id?: string;
+    outcome: 'completed' | 'time_limit' | 'lost' | 'referred' | 'busy' | 'no_answer' | 'declined' | 'unreachable' | 'not_allowed' | 'canceled' | 'machine' | 'hangup' | 'redirected' | 'failed';
+    /**
+     * The other leg, which answered or was tried last, was dequeued or parked, or picked it up.
+     */
+    call_id?: string;
+    /**
+     * Who answered or was tried last.
+     */
+    target?: string;
+    answered_at?: string;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    /**
+     * The final response.
+     */
+    sip_code?: number;
+    ended_by?: 'caller' | 'callee' | 'application' | 'api' | 'system';
+    cause?: 'program_end' | 'caller_hangup' | 'callee_hangup' | 'api_hangup' | 'rejected' | 'busy' | 'no_answer' | 'canceled' | 'declined' | 'unreachable' | 'not_found' | 'not_allowed' | 'no_codec' | 'loop' | 'webhook_failed' | 'media_timeout' | 'time_limit' | 'overload' | 'edge_drain' | 'edge_lost' | 'error';
+    /**
+     * What machine detection found; the last three are machines whose greeting has ended, and how.
+     */
+    answered_by?: 'human' | 'fax' | 'unknown' | 'machine' | 'machine_end_beep' | 'machine_end_silence' | 'machine_end_other';
+    /**
+     * Seconds that machine detection took.
+     */
+    detection_duration?: number;
+    recording_id?: string;
+    /**
+     * Where the other party wants the caller to go.
+     */
+    refer_to?: string;
+    /**
+     * What to change.
+     */
+    error?: string;
+    /**
+     * What a carrier said before an answer.
+     */
+    announcement?: 'invalid' | 'suspended' | 'power_off' | 'busy' | 'no_answer' | 'unreachable';
+};
+
+export type TransferTrigger = ({
+    outcome?: 'completed';
+} | {
+    outcome?: 'no_answer' | 'busy' | 'returned' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'transfer';
+    id?: string;
+    outcome: 'completed' | 'no_answer' | 'busy' | 'returned' | 'hangup' | 'redirected' | 'failed';
+    /**
+     * The other leg, which answered or was tried last, was dequeued or parked, or picked it up.
+     */
+    call_id?: string;
+    /**
+     * The final response.
+     */
+    sip_code?: number;
+    cause?: 'program_end' | 'caller_hangup' | 'callee_hangup' | 'api_hangup' | 'rejected' | 'busy' | 'no_answer' | 'canceled' | 'declined' | 'unreachable' | 'not_found' | 'not_allowed' | 'no_codec' | 'loop' | 'webhook_failed' | 'media_timeout' | 'time_limit' | 'overload' | 'edge_drain' | 'edge_lost' | 'error';
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type ReferTrigger = ({
+    outcome?: 'accepted';
+} | {
+    outcome?: 'refused' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'refer';
+    id?: string;
+    outcome: 'accepted' | 'refused' | 'hangup' | 'redirected' | 'failed';
+    /**
+     * The final response.
+     */
+    sip_code?: number;
+    /**
+     * The last status that NOTIFY told of the new call (RFC 3515).
+     */
+    notify_sip_code?: number;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type ParkTrigger = ({
+    outcome?: 'bridged';
+} | {
+    outcome?: 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'park';
+    id?: string;
+    outcome: 'bridged' | 'hangup' | 'redirected' | 'failed';
+    slot?: string;
+    /**
+     * The other leg, which answered or was tried last, was dequeued or parked, or picked it up.
+     */
+    call_id?: string;
+    /**
+     * Seconds until the talk or the end.
+     */
+    waited?: number;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type UnparkTrigger = ({
+    outcome?: 'bridged';
+} | {
+    outcome?: 'empty';
+} | {
+    outcome?: 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'unpark';
+    id?: string;
+    outcome: 'bridged' | 'empty' | 'hangup' | 'redirected' | 'failed';
+    slot?: string;
+    /**
+     * The other leg, which answered or was tried last, was dequeued or parked, or picked it up.
+     */
+    call_id?: string;
+    /**
+     * Seconds until the talk or the end.
+     */
+    waited?: number;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type EnqueueTrigger = ({
+    outcome?: 'bridged' | 'lost';
+} | {
+    outcome?: 'left' | 'timeout' | 'full' | 'no_agents' | 'callback';
+} | {
+    outcome?: 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'enqueue';
+    id?: string;
+    outcome: 'bridged' | 'lost' | 'left' | 'timeout' | 'full' | 'no_agents' | 'callback' | 'hangup' | 'redirected' | 'failed';
+    queue_id?: string;
+    agent_id?: string;
+    /**
+     * The other leg, which answered or was tried last, was dequeued or parked, or picked it up.
+     */
+    call_id?: string;
+    /**
+     * Seconds until the talk or the end.
+     */
+    waited?: number;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    ended_by?: 'caller' | 'callee' | 'application' | 'api' | 'system';
+    recording_id?: string;
+    /**
+     * The last one, from 1.
+     */
+    position?: number;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type DequeueTrigger = ({
+    outcome?: 'bridged';
+} | {
+    outcome?: 'empty' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'dequeue';
+    id?: string;
+    outcome: 'bridged' | 'empty' | 'hangup' | 'redirected' | 'failed';
+    queue_id?: string;
+    /**
+     * The other leg, which answered or was tried last, was dequeued or parked, or picked it up.
+     */
+    call_id?: string;
+    /**
+     * Seconds until the talk or the end.
+     */
+    waited?: number;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    ended_by?: 'caller' | 'callee' | 'application' | 'api' | 'system';
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type ConferenceTrigger = ({
+    outcome?: 'left' | 'ended' | 'kicked' | 'full';
+} | {
+    outcome?: 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'conference';
+    id?: string;
+    outcome: 'left' | 'ended' | 'kicked' | 'full' | 'hangup' | 'redirected' | 'failed';
+    conference_id?: string;
+    /**
+     * Seconds of the recording or the talk.
+     */
+    duration?: number;
+    recording_id?: string;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type MessageTrigger = ({
+    outcome?: 'sent';
+} | {
+    outcome?: 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'message';
+    id?: string;
+    outcome: 'sent' | 'hangup' | 'redirected' | 'failed';
+    message_id?: string;
+    /**
+     * What to change.
+     */
+    error?: string;
+};
+
+export type SurveyTrigger = ({
+    outcome?: 'answered';
+} | {
+    outcome?: 'skipped' | 'hangup' | 'redirected';
+} | {
+    outcome?: 'failed';
+}) & {
+    verb: 'survey';
+    id?: string;
+    outcome: 'answered' | 'skipped' | 'hangup' | 'redirected' | 'failed';
+    /**
+     * A question's name to its answer.
+     */
+    answers?: {
+        [key: string]: unknown;
+    };
+    /**
+     * What to change.
+     */
+    error?: string;
 };
 
 export type RoleDraft = {
@@ -3767,6 +5883,130 @@ export type IdentityProviderWritable = {
     match: 'email' | 'sub';
 };
 
+/**
+ * A live change: `op` acts, `instructions` or the answer of `url` replace what runs. Attributes that begin with `x_` are
+ * yours.
+ *
+ */
+export type LiveActionWritable = {
+    op?: null;
+    url?: null;
+    instructions: InstructionsWritable;
+    state?: {
+        [key: string]: unknown;
+    } | null;
+    guard?: GuardWritable;
+    /**
+     * What the leg that was bridged with this one does; continue goes on with its own program.
+     */
+    peer?: 'continue' | 'hangup' | InstructionsWritable | null;
+    [key: string]: unknown | null | InstructionsWritable | {
+        [key: string]: unknown;
+    } | null | GuardWritable | 'continue' | 'hangup' | InstructionsWritable | null | undefined;
+} | {
+    op?: null;
+    instructions?: null;
+    url: Url;
+    method?: 'POST' | 'GET' | null;
+    /**
+     * What the leg that was bridged with this one does; continue goes on with its own program.
+     */
+    peer?: 'continue' | 'hangup' | InstructionsWritable | null;
+    [key: string]: unknown | null | Url | 'POST' | 'GET' | null | 'continue' | 'hangup' | InstructionsWritable | null | undefined;
+} | HangUpAction | MuteAction | UnmuteAction | HoldActionWritable | UnholdAction | DigitsAction | PlayAction | SayAction | RecordingAction | ListenActionWritable | WhisperActionWritable | BargeActionWritable | InterceptActionWritable | DisconnectAction | PickUpActionWritable | TransferActionWritable | ConsultActionWritable | CompleteAction | CancelAction | MergeAction | DropAction | RetargetActionWritable | ParkAction | SurveyActionWritable | PriorityAction | MoveAction | AssignAction;
+
+/**
+ * Cuts this leg off from whom it speaks with, who hears `prompt`, repeated.
+ *
+ */
+export type HoldActionWritable = {
+    op: 'hold';
+    prompt?: PromptProgramWritable | null;
+    [key: string]: unknown | 'hold' | PromptProgramWritable | null | undefined;
+};
+
+export type ListenActionWritable = unknown & {
+    op: 'listen';
+    by?: DialTargetWritable;
+    call_id?: string;
+    [key: string]: unknown | 'listen' | DialTargetWritable | string | undefined;
+};
+
+export type WhisperActionWritable = unknown & {
+    op: 'whisper';
+    by?: DialTargetWritable;
+    call_id?: string;
+    [key: string]: unknown | 'whisper' | DialTargetWritable | string | undefined;
+};
+
+export type BargeActionWritable = unknown & {
+    op: 'barge';
+    by?: DialTargetWritable;
+    call_id?: string;
+    [key: string]: unknown | 'barge' | DialTargetWritable | string | undefined;
+};
+
+export type InterceptActionWritable = unknown & {
+    op: 'intercept';
+    by?: DialTargetWritable;
+    call_id?: string;
+    [key: string]: unknown | 'intercept' | DialTargetWritable | string | undefined;
+};
+
+export type PickUpActionWritable = unknown & {
+    op: 'pick_up';
+    by?: DialTargetWritable;
+    call_id?: string;
+    [key: string]: unknown | 'pick_up' | DialTargetWritable | string | undefined;
+};
+
+/**
+ * Hands the party that this leg speaks with to a target, at once.
+ *
+ */
+export type TransferActionWritable = {
+    op: 'transfer';
+    to: DialTargetWritable;
+    timeout?: number | null;
+    caller_id?: string | null;
+    [key: string]: unknown | 'transfer' | DialTargetWritable | number | null | string | null | undefined;
+};
+
+/**
+ * Holds the other party and calls a target for this leg to speak with. It ends with complete, cancel or merge.
+ *
+ */
+export type ConsultActionWritable = {
+    op: 'consult';
+    to: DialTargetWritable;
+    timeout?: number | null;
+    caller_id?: string | null;
+    prompt?: PromptProgramWritable | null;
+    [key: string]: unknown | 'consult' | DialTargetWritable | number | null | string | null | PromptProgramWritable | null | undefined;
+};
+
+/**
+ * Ends what rings for this leg's dial, and rings another instead.
+ *
+ */
+export type RetargetActionWritable = {
+    op: 'retarget';
+    to: DialTargetWritable;
+    timeout?: number | null;
+    [key: string]: unknown | 'retarget' | DialTargetWritable | number | null | undefined;
+};
+
+/**
+ * Hands the other party to a survey when this leg leaves, or at once when this leg is the caller's.
+ *
+ */
+export type SurveyActionWritable = {
+    op: 'survey';
+    survey_id: string;
+    invite?: PromptProgramWritable | null;
+    [key: string]: unknown | 'survey' | string | PromptProgramWritable | null | undefined;
+};
+
 export type AgentWritable = {
     id: string;
     external_id?: string;
@@ -4204,6 +6444,314 @@ export type DepartmentWritable = {
     head_user_id?: string | null;
 };
 
+export type MessageWritable = {
+    id: string;
+    external_id?: ExternalId;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The user who sent it, or whose call did.
+     */
+    owner_id?: string;
+    /**
+     * The department that the user was in then.
+     */
+    department_id?: string;
+    /**
+     * `inbound` are those that phones have sent.
+     */
+    direction: 'outbound' | 'inbound';
+    /**
+     * `queued` until it is sent; `sent` when the provider has taken it, and `delivered` or `undelivered` when it says
+     * so; `failed` when it was not taken, or nobody knows; `received` of those that phones have sent.
+     *
+     */
+    status: 'queued' | 'sending' | 'sent' | 'delivered' | 'undelivered' | 'failed' | 'canceled' | 'received';
+    /**
+     * The telephone number, in international form or in the national one of the account's country.
+     */
+    to: string;
+    /**
+     * A number, or a name of at most 11 letters and digits; the provider's own when it is left out.
+     */
+    from?: string;
+    /**
+     * The text; or else a template is named. Withheld from those who may not see numbers, as it may hold some.
+     */
+    body?: string;
+    /**
+     * The alphabet that the text needs, GSM 03.38 or UCS-2.
+     */
+    encoding: 'gsm' | 'ucs2';
+    /**
+     * How many parts the text takes on a telephone network. A provider may count otherwise.
+     */
+    segments: number;
+    /**
+     * The template that the text is made of.
+     */
+    template_id?: string;
+    /**
+     * What stands for the template's placeholders, by name; texts, numbers and booleans.
+     */
+    data?: {
+        [key: string]: unknown;
+    };
+    /**
+     * Who sends it; the account's default when it is left out.
+     */
+    provider_id: string;
+    /**
+     * The provider's own id, of the first part of several.
+     */
+    provider_message_id?: string;
+    /**
+     * The call whose program has sent it.
+     */
+    call_id?: string;
+    /**
+     * Why it failed, or the last attempt did: the provider's own code, or `expired`, `outcome_unknown`,
+     * `provider_unreached`, `provider_url`, `provider_unexpected`, `provider_gone`, `http_…`.
+     *
+     */
+    error_code?: string;
+    error_message?: string;
+    /**
+     * When it is sent, at most 30 days ahead; at once when it is left out.
+     */
+    send_at?: string;
+    sent_at?: string;
+    delivered_at?: string;
+    /**
+     * How often it was sent. Attempts that the provider was too busy for do not count.
+     */
+    attempts: number;
+};
+
+export type MessageHttpDraftWritable = {
+    method?: 'POST' | 'PUT' | 'GET';
+    content_type?: 'application/json' | 'application/x-www-form-urlencoded' | 'text/xml' | 'text/plain';
+    /**
+     * Sent with each request, by name. Their values are not shown again.
+     */
+    headers?: {
+        [key: string]: string;
+    };
+    /**
+     * Stands for `{secret}`, in a body or a query that needs one. Left out, it stays as it is.
+     */
+    secret?: string | null;
+    /**
+     * In its query, and in `body`, `{to}`, `{to_digits}`, `{to_national}`, `{from}`, `{body}`, `{id}`, `{template_code}`,
+     * `{signature}`, `{params_json}` and `{secret}` stand for their values, written as the place asks. In JSON a
+     * value outside of quotes is put into quotes, and `{params_json}` is an object there. Private addresses are
+     * refused when it is asked.
+     *
+     */
+    url: string;
+    body?: string | null;
+    /**
+     * A JSON pointer into the answer, to a value that must be `success_value`. Without it every answer 2xx is success.
+     *
+     */
+    success_pointer?: string | null;
+    success_value?: string | null;
+    /**
+     * Values in its place with which the message is sent again later.
+     */
+    retry_values?: Array<string> | null;
+    /**
+     * To the provider's id of the message.
+     */
+    id_pointer?: string | null;
+    error_code_pointer?: string | null;
+    error_message_pointer?: string | null;
+    report?: MessageReportRule | null;
+};
+
+export type MessageHttpPatchWritable = {
+    method?: 'POST' | 'PUT' | 'GET';
+    content_type?: 'application/json' | 'application/x-www-form-urlencoded' | 'text/xml' | 'text/plain';
+    /**
+     * Those given are set, those that are null are no longer sent.
+     */
+    headers?: {
+        [key: string]: string | null;
+    } | null;
+    /**
+     * Stands for `{secret}`, in a body or a query that needs one. Left out, it stays as it is.
+     */
+    secret?: string | null;
+    /**
+     * In its query, and in `body`, `{to}`, `{to_digits}`, `{to_national}`, `{from}`, `{body}`, `{id}`, `{template_code}`,
+     * `{signature}`, `{params_json}` and `{secret}` stand for their values, written as the place asks. In JSON a
+     * value outside of quotes is put into quotes, and `{params_json}` is an object there. Private addresses are
+     * refused when it is asked.
+     *
+     */
+    url?: string;
+    body?: string | null;
+    /**
+     * A JSON pointer into the answer, to a value that must be `success_value`. Without it every answer 2xx is success.
+     *
+     */
+    success_pointer?: string | null;
+    success_value?: string | null;
+    /**
+     * Values in its place with which the message is sent again later.
+     */
+    retry_values?: Array<string> | null;
+    /**
+     * To the provider's id of the message.
+     */
+    id_pointer?: string | null;
+    error_code_pointer?: string | null;
+    error_message_pointer?: string | null;
+    report?: MessageReportRule | null;
+};
+
+export type MessageSmppDraftWritable = {
+    port?: number;
+    tls?: boolean;
+    /**
+     * How parts of a long text say so, in a header of their own (`udh`) or in parameters (`sar`).
+     */
+    concatenation?: 'udh' | 'sar';
+    /**
+     * How many messages may be unanswered at once.
+     */
+    window?: number;
+    /**
+     * Seconds between two checks of the link.
+     */
+    enquire_link?: number;
+    /**
+     * `hex_decimal` where receipts have in decimal the id that was answered in hexadecimal.
+     */
+    id_format?: 'same' | 'hex_decimal';
+    /**
+     * Left out, it stays as it is, unless host, port, tls or system id change.
+     */
+    password?: string | null;
+    /**
+     * A host name or an IP address. Private addresses are refused when it is dialled.
+     */
+    host: string;
+    system_id: string;
+    system_type?: string | null;
+    service_type?: string | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_npi?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_npi?: number | null;
+};
+
+export type MessageSmppPatchWritable = {
+    port?: number;
+    tls?: boolean;
+    concatenation?: 'udh' | 'sar';
+    window?: number;
+    enquire_link?: number;
+    id_format?: 'same' | 'hex_decimal';
+    /**
+     * Left out, it stays as it is, unless host, port, tls or system id change.
+     */
+    password?: string | null;
+    /**
+     * A host name or an IP address. Private addresses are refused when it is dialled.
+     */
+    host?: string;
+    system_id?: string;
+    system_type?: string | null;
+    service_type?: string | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    source_npi?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_ton?: number | null;
+    /**
+     * Left out, it follows from what the number looks like.
+     */
+    dest_npi?: number | null;
+};
+
+export type MessageProviderDraftWritable = {
+    enabled?: boolean;
+    /**
+     * It sends what names no provider. The one that did so before no longer does.
+     */
+    is_default?: boolean;
+    /**
+     * The most that it is sent, in parts of long texts.
+     */
+    messages_per_second?: number;
+    /**
+     * Of a provider of kind http.
+     */
+    http?: MessageHttpDraftWritable | null;
+    /**
+     * Of a provider of kind smpp.
+     */
+    smpp?: MessageSmppDraftWritable | null;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account.
+     */
+    name: string;
+    kind: 'http' | 'smpp';
+    /**
+     * The sender of messages that name none.
+     */
+    from?: string | null;
+};
+
+export type MessageProviderPatchWritable = {
+    enabled?: boolean;
+    is_default?: boolean;
+    messages_per_second?: number;
+    http?: MessageHttpPatchWritable;
+    smpp?: MessageSmppPatchWritable;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account.
+     */
+    name?: string;
+    kind?: 'http' | 'smpp';
+    /**
+     * The sender of messages that name none.
+     */
+    from?: string | null;
+};
+
 export type MailServerDraftWritable = {
     /**
      * A host name or an IP address. Private addresses are refused when it is dialled.
@@ -4420,42 +6968,30 @@ export type ProgramWritable = {
     state?: {
         [key: string]: unknown;
     } | null;
-    /**
-     * Lets the call survive the application's outage.
-     */
-    guard?: {
-        /**
-         * For each request that this program leads to, in milliseconds.
-         */
-        budget_ms?: number | null;
-        /**
-         * Heard while a request is in flight.
-         */
-        while_waiting?: PromptProgramWritable | null;
-        /**
-         * Run, with no request, when one failed.
-         */
-        on_failure?: SubProgramWritable | null;
-        [key: string]: unknown | number | null | PromptProgramWritable | null | SubProgramWritable | null | undefined;
-    };
+    guard?: GuardWritable;
     [key: string]: unknown | InstructionsWritable | {
         [key: string]: unknown;
-    } | null | {
-        /**
-         * For each request that this program leads to, in milliseconds.
-         */
-        budget_ms?: number | null;
-        /**
-         * Heard while a request is in flight.
-         */
-        while_waiting?: PromptProgramWritable | null;
-        /**
-         * Run, with no request, when one failed.
-         */
-        on_failure?: SubProgramWritable | null;
-        [key: string]: unknown | number | null | PromptProgramWritable | null | SubProgramWritable | null | undefined;
-    } | undefined;
+    } | null | GuardWritable | undefined;
 } | InstructionsWritable;
+
+/**
+ * Lets the call survive the application's outage.
+ */
+export type GuardWritable = {
+    /**
+     * For each request that this program leads to, in milliseconds.
+     */
+    budget_ms?: number | null;
+    /**
+     * Heard while a request is in flight.
+     */
+    while_waiting?: PromptProgramWritable | null;
+    /**
+     * Run, with no request, when one failed.
+     */
+    on_failure?: SubProgramWritable | null;
+    [key: string]: unknown | number | null | PromptProgramWritable | null | SubProgramWritable | null | undefined;
+};
 
 export type InstructionsWritable = Array<InstructionWritable>;
 
@@ -4464,15 +7000,41 @@ export type InstructionsWritable = Array<InstructionWritable>;
  */
 export type SubProgramWritable = InstructionsWritable | Url | UrlAndMethod;
 
-export type PromptProgramWritable = Array<SayWritable | PlayWritable | PauseWritable> | Url | UrlAndMethod;
-
 /**
- * Run on the called party before it is connected; accepted when it ends without reject or hangup.
+ * What is heard, and no more. The same holds under the `on` of what stands in it.
  */
-export type ScreenProgramWritable = Array<SayWritable | PlayWritable | PauseWritable | GatherWritable | TagWritable | RejectWritable | HangUpWritable> | Url | UrlAndMethod;
+export type PromptProgramWritable = Array<(SayWritable | PlayWritable | PauseWritable) & {
+    on?: {
+        [key: string]: PromptProgramWritable;
+    } | null;
+}> | Url | UrlAndMethod;
 
 /**
- * One step of a program, by its `verb`.
+ * Run on the other party before it is connected; accepted when it ends without reject or hangup. What is not listed
+ * here is not allowed under the `on` of what stands in it, either.
+ *
+ */
+export type ScreenProgramWritable = Array<(SayWritable | PlayWritable | PauseWritable | GatherWritable | TagWritable | RejectWritable | HangUpWritable) & {
+    on?: {
+        [key: string]: ScreenProgramWritable;
+    } | null;
+}> | Url | UrlAndMethod;
+
+/**
+ * Heard in a queue, again and again, or until a conference begins, once. An empty list is silence. What is not listed
+ * here is not allowed under the `on` of what stands in it, either.
+ *
+ */
+export type WaitProgramWritable = Array<(SayWritable | PlayWritable | PauseWritable | GatherWritable | TagWritable | RedirectWritable | LeaveWritable | HangUpWritable) & {
+    on?: {
+        [key: string]: WaitProgramWritable;
+    } | null;
+}> | Url | UrlAndMethod;
+
+/**
+ * One step of a program, by its `verb`. Not available yet, and refused by name: the verbs `stream` and `transcribe`;
+ * `speech` in gather; `transcribe` in record; `skills`, `preferred_agent`, `preferred_for` and `callback_key` in enqueue.
+ *
  */
 export type InstructionWritable = ({
     verb: 'answer';
@@ -4498,7 +7060,33 @@ export type InstructionWritable = ({
     verb: 'send_digits';
 } & SendDigitsWritable) | ({
     verb: 'tag';
-} & TagWritable);
+} & TagWritable) | ({
+    verb: 'detect';
+} & DetectWritable) | ({
+    verb: 'recording';
+} & RecordingInstructionWritable) | ({
+    verb: 'voicemail';
+} & VoicemailInstructionWritable) | ({
+    verb: 'transfer';
+} & TransferInstructionWritable) | ({
+    verb: 'refer';
+} & ReferWritable) | ({
+    verb: 'park';
+} & ParkWritable) | ({
+    verb: 'unpark';
+} & UnparkWritable) | ({
+    verb: 'enqueue';
+} & EnqueueWritable) | ({
+    verb: 'dequeue';
+} & DequeueWritable) | ({
+    verb: 'leave';
+} & LeaveWritable) | ({
+    verb: 'conference';
+} & ConferenceInstructionWritable) | ({
+    verb: 'message';
+} & MessageInstructionWritable) | ({
+    verb: 'survey';
+} & SurveyInstructionWritable);
 
 /**
  * Answers the call.
@@ -4720,6 +7308,10 @@ export type RecordWritable = {
     trim?: boolean | null;
     status_url?: Url | null;
     /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    /**
      * Asked when the instruction ended; its answer replaces the rest of the program.
      */
     action?: Url | UrlAndMethod | null;
@@ -4732,7 +7324,7 @@ export type RecordWritable = {
         hangup?: SubProgramWritable;
         redirected?: SubProgramWritable;
         failed?: SubProgramWritable;
-    } | null | number | null | number | null | string | null | boolean | null | number | null | 'wav' | null | boolean | null | Url | null | Url | UrlAndMethod | null | undefined;
+    } | null | number | null | number | null | string | null | boolean | null | number | null | 'wav' | null | boolean | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | Url | UrlAndMethod | null | undefined;
 };
 
 /**
@@ -4755,6 +7347,8 @@ export type DialWritable = {
         not_allowed?: SubProgramWritable;
         canceled?: SubProgramWritable;
         lost?: SubProgramWritable;
+        machine?: SubProgramWritable;
+        referred?: SubProgramWritable;
         hangup?: SubProgramWritable;
         redirected?: SubProgramWritable;
         failed?: SubProgramWritable;
@@ -4792,6 +7386,21 @@ export type DialWritable = {
         [key: string]: string;
     } | null;
     /**
+     * Whether a person answered; a machine ends the dial with the outcome machine.
+     */
+    machine_detection?: MachineDetection | null;
+    /**
+     * What a REFER of the connected party does: `deny` declines it; a URL is asked, with the outcome referred, for what
+     * the caller goes on with.
+     *
+     */
+    refer?: Url | UrlAndMethod | null;
+    recording_status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    recording_status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    /**
      * Asked when the instruction ended; its answer replaces the rest of the program.
      */
     action?: Url | UrlAndMethod | null;
@@ -4806,18 +7415,28 @@ export type DialWritable = {
         not_allowed?: SubProgramWritable;
         canceled?: SubProgramWritable;
         lost?: SubProgramWritable;
+        machine?: SubProgramWritable;
+        referred?: SubProgramWritable;
         hangup?: SubProgramWritable;
         redirected?: SubProgramWritable;
         failed?: SubProgramWritable;
     } | null | Array<DialTargetWritable> | 'simultaneous' | 'sequential' | null | number | null | number | null | string | null | string | null | boolean | null | string | null | ScreenProgramWritable | null | 'none' | 'answer' | 'ringing' | null | string | null | {
         [key: string]: string;
-    } | null | Url | UrlAndMethod | null | undefined;
+    } | null | MachineDetection | null | Url | UrlAndMethod | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | Url | UrlAndMethod | null | undefined;
 };
 
 export type DialTargetWritable = ({
     username?: string | null;
     password?: string | null;
 } | {
+    trunk?: string | null;
+} | {
+    username?: string | null;
+    password?: string | null;
+    trunk?: string | null;
+} | {
+    username?: string | null;
+    password?: string | null;
     trunk?: string | null;
 } | {
     username?: string | null;
@@ -4836,6 +7455,14 @@ export type DialTargetWritable = ({
     password?: string | null;
     extension?: string;
     /**
+     * An agent's id or external_id; where the agent is reached now.
+     */
+    agent?: string;
+    /**
+     * The identity of a browser phone.
+     */
+    client?: string;
+    /**
      * Seconds of ringing; absent, the instruction's.
      */
     timeout?: number | null;
@@ -4849,7 +7476,20 @@ export type DialTargetWritable = ({
      */
     trunk?: string | null;
     caller_id?: string | null;
-    [key: string]: unknown | string | string | string | null | string | null | string | number | null | number | null | ScreenProgramWritable | null | string | null | string | null | undefined;
+    /**
+     * To the party, when it answers, before its screen.
+     */
+    send_digits?: string | null;
+    /**
+     * Whether a person answered; a machine ends the dial with the outcome machine.
+     */
+    machine_detection?: MachineDetection | null;
+    status_url?: Url | null;
+    /**
+     * What `status_url` is told of this party's leg; absent, all of these.
+     */
+    status_events?: Array<'call.initiated' | 'call.ringing' | 'call.answered' | 'call.ended'> | null;
+    [key: string]: unknown | string | string | string | null | string | null | string | string | string | number | null | number | null | ScreenProgramWritable | null | string | null | string | null | string | null | MachineDetection | null | Url | null | Array<'call.initiated' | 'call.ringing' | 'call.answered' | 'call.ended'> | null | undefined;
 };
 
 /**
@@ -4951,6 +7591,533 @@ export type TagWritable = {
     } | null | {
         [key: string]: unknown;
     } | undefined;
+};
+
+/**
+ * Listens for what answered, also before an answer. It ends with the first thing found that `for` names, with human as
+ * soon as a person is heard, and with unknown when the time is over.
+ *
+ */
+export type DetectWritable = {
+    verb: 'detect';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        human?: SubProgramWritable;
+        machine?: SubProgramWritable;
+        announcement?: SubProgramWritable;
+        beep?: SubProgramWritable;
+        fax?: SubProgramWritable;
+        unknown?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    /**
+     * Absent, all of these.
+     */
+    for?: Array<'machine' | 'announcement' | 'beep' | 'fax'> | null;
+    /**
+     * Seconds, then unknown.
+     */
+    timeout?: number | null;
+    tuning?: DetectionTuning | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'detect' | string | null | {
+        default?: SubProgramWritable;
+        human?: SubProgramWritable;
+        machine?: SubProgramWritable;
+        announcement?: SubProgramWritable;
+        beep?: SubProgramWritable;
+        fax?: SubProgramWritable;
+        unknown?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | Array<'machine' | 'announcement' | 'beep' | 'fax'> | null | number | null | DetectionTuning | null | Url | UrlAndMethod | null | undefined;
+};
+
+/**
+ * Starts, pauses, resumes or stops a recording of the call that goes on beside its program; a call has one at a time.
+ */
+export type RecordingInstructionWritable = {
+    verb: 'recording';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+    } | null;
+    op: 'start' | 'pause' | 'resume' | 'stop';
+    channels?: number | null;
+    format?: 'wav' | null;
+    status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    [key: string]: unknown | 'recording' | string | null | {
+        default?: SubProgramWritable;
+    } | null | 'start' | 'pause' | 'resume' | 'stop' | number | null | 'wav' | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | undefined;
+};
+
+/**
+ * Takes a message for a mailbox. Answers the call.
+ */
+export type VoicemailInstructionWritable = {
+    verb: 'voicemail';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        left?: SubProgramWritable;
+        empty?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    /**
+     * A mailbox's id, extension or name.
+     */
+    mailbox: string;
+    /**
+     * Absent, the mailbox's own.
+     */
+    greeting?: PromptProgramWritable | null;
+    /**
+     * Seconds.
+     */
+    max_length?: number | null;
+    [key: string]: unknown | 'voicemail' | string | null | {
+        default?: SubProgramWritable;
+        left?: SubProgramWritable;
+        empty?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | PromptProgramWritable | null | number | null | undefined;
+};
+
+/**
+ * Hands the other party of this leg to a target, at once or after the two have spoken.
+ */
+export type TransferInstructionWritable = {
+    verb: 'transfer';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        completed?: SubProgramWritable;
+        no_answer?: SubProgramWritable;
+        busy?: SubProgramWritable;
+        returned?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    to: DialTargetWritable;
+    mode?: 'blind' | 'attended' | null;
+    /**
+     * Seconds of ringing.
+     */
+    timeout?: number | null;
+    screen?: ScreenProgramWritable | null;
+    caller_id?: string | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'transfer' | string | null | {
+        default?: SubProgramWritable;
+        completed?: SubProgramWritable;
+        no_answer?: SubProgramWritable;
+        busy?: SubProgramWritable;
+        returned?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | DialTargetWritable | 'blind' | 'attended' | null | number | null | ScreenProgramWritable | null | string | null | Url | UrlAndMethod | null | undefined;
+};
+
+/**
+ * Asks the phone or network of this leg to call somebody else by itself (RFC 3515).
+ */
+export type ReferWritable = {
+    verb: 'refer';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        accepted?: SubProgramWritable;
+        refused?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    /**
+     * A SIP or tel URI, or a number.
+     */
+    to: string;
+    /**
+     * X- headers and User-to-User of the SIP message; at most 8,192 bytes in all.
+     */
+    headers?: {
+        [key: string]: string;
+    } | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'refer' | string | null | {
+        default?: SubProgramWritable;
+        accepted?: SubProgramWritable;
+        refused?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | {
+        [key: string]: string;
+    } | null | Url | UrlAndMethod | null | undefined;
+};
+
+/**
+ * Keeps the call in a numbered place, with music, until somebody picks it up there.
+ */
+export type ParkWritable = {
+    verb: 'park';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    /**
+     * Absent, the first that is free.
+     */
+    slot?: string | null;
+    [key: string]: unknown | 'park' | string | null | {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | null | undefined;
+};
+
+/**
+ * Connects this leg with the call that is parked in a place.
+ */
+export type UnparkWritable = {
+    verb: 'unpark';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        empty?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    slot: string;
+    [key: string]: unknown | 'unpark' | string | null | {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        empty?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | undefined;
+};
+
+/**
+ * Puts the caller into a queue until an agent is connected, with `wait` repeated meanwhile. Answers the call.
+ */
+export type EnqueueWritable = {
+    verb: 'enqueue';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        left?: SubProgramWritable;
+        timeout?: SubProgramWritable;
+        full?: SubProgramWritable;
+        no_agents?: SubProgramWritable;
+        callback?: SubProgramWritable;
+        lost?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    /**
+     * A queue's id or name; the outcome is failed where there is none.
+     */
+    queue: string;
+    /**
+     * Each step counts as a minute of waiting.
+     */
+    priority?: number | null;
+    /**
+     * Absent, music; an empty list, silence.
+     */
+    wait?: WaitProgramWritable | null;
+    /**
+     * Seconds; 0 as the queue says.
+     */
+    max_wait?: number | null;
+    /**
+     * Full when as many wait; absent, as the queue says.
+     */
+    max_size?: number | null;
+    announce_position?: boolean | null;
+    /**
+     * Makes the queue where there is none of this name.
+     */
+    create?: boolean | null;
+    /**
+     * Shown to the agent.
+     */
+    data?: {
+        [key: string]: unknown;
+    } | null;
+    screen?: ScreenProgramWritable | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'enqueue' | string | null | {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        left?: SubProgramWritable;
+        timeout?: SubProgramWritable;
+        full?: SubProgramWritable;
+        no_agents?: SubProgramWritable;
+        callback?: SubProgramWritable;
+        lost?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | number | null | WaitProgramWritable | null | number | null | number | null | boolean | null | boolean | null | {
+        [key: string]: unknown;
+    } | null | ScreenProgramWritable | null | Url | UrlAndMethod | null | undefined;
+};
+
+export type DequeueWritable = unknown & {
+    verb: 'dequeue';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        empty?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    queue?: string;
+    call_id?: string;
+    screen?: ScreenProgramWritable | null;
+    /**
+     * Seconds for somebody to come; 0, empty at once.
+     */
+    timeout?: number | null;
+    [key: string]: unknown | 'dequeue' | string | null | {
+        default?: SubProgramWritable;
+        bridged?: SubProgramWritable;
+        empty?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | ScreenProgramWritable | null | number | null | undefined;
+};
+
+/**
+ * In a wait, leaves the queue or conference that is waited for; the program goes on after that instruction.
+ */
+export type LeaveWritable = {
+    verb: 'leave';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+    } | null;
+    [key: string]: unknown | 'leave' | string | null | {
+        default?: SubProgramWritable;
+    } | null | undefined;
+};
+
+export type ConferenceInstructionWritable = ({
+    mode: 'whisper';
+    whisper_to: string;
+} | {
+    mode?: 'talk' | 'listen';
+    whisper_to?: string | null;
+}) & {
+    verb: 'conference';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        left?: SubProgramWritable;
+        ended?: SubProgramWritable;
+        kicked?: SubProgramWritable;
+        full?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    name: string;
+    /**
+     * listen hears only; whisper is heard by `whisper_to` alone.
+     */
+    mode?: 'talk' | 'listen' | 'whisper' | null;
+    /**
+     * With `mode` whisper, the call id of the only one who hears this leg.
+     */
+    whisper_to?: string | null;
+    /**
+     * Of this participant, unique in the room.
+     */
+    label?: string | null;
+    muted?: boolean | null;
+    start_on_enter?: boolean | null;
+    end_on_exit?: boolean | null;
+    /**
+     * Heard by the others.
+     */
+    beep?: 'none' | 'enter' | 'exit' | 'both' | null;
+    /**
+     * Absent, music; an empty list, silence.
+     */
+    wait?: WaitProgramWritable | null;
+    max_participants?: number | null;
+    /**
+     * The room, mixed, from its beginning.
+     */
+    record?: boolean | null;
+    /**
+     * Seconds of this leg in the room; absent, the call's own.
+     */
+    time_limit?: number | null;
+    /**
+     * The key by which this leg leaves.
+     */
+    hang_up_on?: string | null;
+    /**
+     * Told the room's events; of several participants' the first counts.
+     */
+    status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, all of these.
+     */
+    status_events?: Array<'conference.started' | 'conference.ended' | 'conference.joined' | 'conference.left' | 'conference.muted' | 'conference.unmuted' | 'conference.held' | 'conference.unheld' | 'conference.modified' | 'conference.speech_started' | 'conference.speech_stopped' | 'conference.announcement_ended' | 'conference.announcement_failed'> | null;
+    recording_status_url?: Url | null;
+    /**
+     * What `status_url` is told; absent, recording.completed and recording.failed.
+     */
+    recording_status_events?: Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null;
+    /**
+     * Asked when the instruction ended; its answer replaces the rest of the program.
+     */
+    action?: Url | UrlAndMethod | null;
+    [key: string]: unknown | 'conference' | string | null | {
+        default?: SubProgramWritable;
+        left?: SubProgramWritable;
+        ended?: SubProgramWritable;
+        kicked?: SubProgramWritable;
+        full?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | 'talk' | 'listen' | 'whisper' | null | string | null | string | null | boolean | null | boolean | null | boolean | null | 'none' | 'enter' | 'exit' | 'both' | null | WaitProgramWritable | null | number | null | boolean | null | number | null | string | null | Url | null | Array<'conference.started' | 'conference.ended' | 'conference.joined' | 'conference.left' | 'conference.muted' | 'conference.unmuted' | 'conference.held' | 'conference.unheld' | 'conference.modified' | 'conference.speech_started' | 'conference.speech_stopped' | 'conference.announcement_ended' | 'conference.announcement_failed'> | null | Url | null | Array<'recording.started' | 'recording.completed' | 'recording.failed'> | null | Url | UrlAndMethod | null | undefined;
+};
+
+export type MessageInstructionWritable = unknown & {
+    verb: 'message';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        sent?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    to: string;
+    body?: string;
+    template_id?: string;
+    from?: string | null;
+    status_url?: Url | null;
+    [key: string]: unknown | 'message' | string | null | {
+        default?: SubProgramWritable;
+        sent?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | string | string | string | null | Url | null | undefined;
+};
+
+/**
+ * Asks the caller how it was, and keeps the answers with the agent and the call. Answers the call.
+ */
+export type SurveyInstructionWritable = {
+    verb: 'survey';
+    /**
+     * Told again in the trigger.
+     */
+    id?: string | null;
+    on?: {
+        default?: SubProgramWritable;
+        answered?: SubProgramWritable;
+        skipped?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null;
+    survey_id: string;
+    /**
+     * Absent, the survey's own.
+     */
+    invite?: PromptProgramWritable | null;
+    [key: string]: unknown | 'survey' | string | null | {
+        default?: SubProgramWritable;
+        answered?: SubProgramWritable;
+        skipped?: SubProgramWritable;
+        hangup?: SubProgramWritable;
+        redirected?: SubProgramWritable;
+        failed?: SubProgramWritable;
+    } | null | string | PromptProgramWritable | null | undefined;
 };
 
 /**
@@ -16144,6 +19311,1426 @@ export type UpdateMediaResponses = {
 
 export type UpdateMediaResponse = UpdateMediaResponses[keyof UpdateMediaResponses];
 
+export type ListMessagesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only those to this number.
+         */
+        to?: string;
+        /**
+         * Only those from this number or name.
+         */
+        from?: string;
+        /**
+         * Only those sent, or those received.
+         */
+        direction?: 'outbound' | 'inbound';
+        /**
+         * Only those that stand there; may be given more than once.
+         */
+        status?: Array<'queued' | 'sending' | 'sent' | 'delivered' | 'undelivered' | 'failed' | 'canceled' | 'received'>;
+        /**
+         * Only those by this provider.
+         */
+        provider_id?: string;
+        /**
+         * Only those of this template.
+         */
+        template_id?: string;
+        /**
+         * Only those that the program of this call has sent.
+         */
+        call_id?: string;
+        /**
+         * Only those of this user.
+         */
+        owner_id?: string;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/messages';
+};
+
+export type ListMessagesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListMessagesError = ListMessagesErrors[keyof ListMessagesErrors];
+
+export type ListMessagesResponses = {
+    /**
+     * A page of messages.
+     */
+    200: {
+        data: Array<Message>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListMessagesResponse = ListMessagesResponses[keyof ListMessagesResponses];
+
+export type CreateMessageData = {
+    body: MessageDraft;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/messages';
+};
+
+export type CreateMessageErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateMessageError = CreateMessageErrors[keyof CreateMessageErrors];
+
+export type CreateMessageResponses = {
+    /**
+     * The message, queued.
+     */
+    201: Message;
+};
+
+export type CreateMessageResponse = CreateMessageResponses[keyof CreateMessageResponses];
+
+export type SearchMessagesData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/messages/search';
+};
+
+export type SearchMessagesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchMessagesError = SearchMessagesErrors[keyof SearchMessagesErrors];
+
+export type SearchMessagesResponses = {
+    /**
+     * A page of messages.
+     */
+    200: {
+        data: Array<Message>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchMessagesResponse = SearchMessagesResponses[keyof SearchMessagesResponses];
+
+export type GetMessageData = {
+    body?: never;
+    path: {
+        /**
+         * The message's id.
+         */
+        message_id: string;
+    };
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/messages/{message_id}';
+};
+
+export type GetMessageErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetMessageError = GetMessageErrors[keyof GetMessageErrors];
+
+export type GetMessageResponses = {
+    /**
+     * The message.
+     */
+    200: Message;
+};
+
+export type GetMessageResponse = GetMessageResponses[keyof GetMessageResponses];
+
+export type CancelMessageData = {
+    body?: never;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The message's id.
+         */
+        message_id: string;
+    };
+    query?: never;
+    url: '/v1/messages/{message_id}/cancel';
+};
+
+export type CancelMessageErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CancelMessageError = CancelMessageErrors[keyof CancelMessageErrors];
+
+export type CancelMessageResponses = {
+    /**
+     * The message.
+     */
+    200: Message;
+};
+
+export type CancelMessageResponse = CancelMessageResponses[keyof CancelMessageResponses];
+
+export type ListMessageTemplatesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only the one with this name.
+         */
+        name?: string;
+        /**
+         * Only those in this language.
+         */
+        language?: string;
+    };
+    url: '/v1/message_templates';
+};
+
+export type ListMessageTemplatesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListMessageTemplatesError = ListMessageTemplatesErrors[keyof ListMessageTemplatesErrors];
+
+export type ListMessageTemplatesResponses = {
+    /**
+     * A page of templates.
+     */
+    200: {
+        data: Array<MessageTemplate>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListMessageTemplatesResponse = ListMessageTemplatesResponses[keyof ListMessageTemplatesResponses];
+
+export type CreateMessageTemplateData = {
+    body: MessageTemplateDraft;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/message_templates';
+};
+
+export type CreateMessageTemplateErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateMessageTemplateError = CreateMessageTemplateErrors[keyof CreateMessageTemplateErrors];
+
+export type CreateMessageTemplateResponses = {
+    /**
+     * The template.
+     */
+    201: MessageTemplate;
+};
+
+export type CreateMessageTemplateResponse = CreateMessageTemplateResponses[keyof CreateMessageTemplateResponses];
+
+export type SearchMessageTemplatesData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: never;
+    url: '/v1/message_templates/search';
+};
+
+export type SearchMessageTemplatesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchMessageTemplatesError = SearchMessageTemplatesErrors[keyof SearchMessageTemplatesErrors];
+
+export type SearchMessageTemplatesResponses = {
+    /**
+     * A page of templates.
+     */
+    200: {
+        data: Array<MessageTemplate>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchMessageTemplatesResponse = SearchMessageTemplatesResponses[keyof SearchMessageTemplatesResponses];
+
+export type UpsertMessageTemplateData = {
+    body: MessageTemplateDraft;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * Your own id for it, unique in the account.
+         */
+        external_id: string;
+    };
+    query?: never;
+    url: '/v1/message_templates/by/external_id/{external_id}';
+};
+
+export type UpsertMessageTemplateErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpsertMessageTemplateError = UpsertMessageTemplateErrors[keyof UpsertMessageTemplateErrors];
+
+export type UpsertMessageTemplateResponses = {
+    /**
+     * It was changed.
+     */
+    200: MessageTemplate;
+    /**
+     * The template.
+     */
+    201: MessageTemplate;
+};
+
+export type UpsertMessageTemplateResponse = UpsertMessageTemplateResponses[keyof UpsertMessageTemplateResponses];
+
+export type DeleteMessageTemplateData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The template's id.
+         */
+        message_template_id: string;
+    };
+    query?: never;
+    url: '/v1/message_templates/{message_template_id}';
+};
+
+export type DeleteMessageTemplateErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type DeleteMessageTemplateError = DeleteMessageTemplateErrors[keyof DeleteMessageTemplateErrors];
+
+export type DeleteMessageTemplateResponses = {
+    /**
+     * It is gone.
+     */
+    204: void;
+};
+
+export type DeleteMessageTemplateResponse = DeleteMessageTemplateResponses[keyof DeleteMessageTemplateResponses];
+
+export type GetMessageTemplateData = {
+    body?: never;
+    path: {
+        /**
+         * The template's id.
+         */
+        message_template_id: string;
+    };
+    query?: never;
+    url: '/v1/message_templates/{message_template_id}';
+};
+
+export type GetMessageTemplateErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetMessageTemplateError = GetMessageTemplateErrors[keyof GetMessageTemplateErrors];
+
+export type GetMessageTemplateResponses = {
+    /**
+     * The template.
+     */
+    200: MessageTemplate;
+};
+
+export type GetMessageTemplateResponse = GetMessageTemplateResponses[keyof GetMessageTemplateResponses];
+
+export type UpdateMessageTemplateData = {
+    body: MessageTemplatePatch;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The template's id.
+         */
+        message_template_id: string;
+    };
+    query?: never;
+    url: '/v1/message_templates/{message_template_id}';
+};
+
+export type UpdateMessageTemplateErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpdateMessageTemplateError = UpdateMessageTemplateErrors[keyof UpdateMessageTemplateErrors];
+
+export type UpdateMessageTemplateResponses = {
+    /**
+     * The template.
+     */
+    200: MessageTemplate;
+};
+
+export type UpdateMessageTemplateResponse = UpdateMessageTemplateResponses[keyof UpdateMessageTemplateResponses];
+
+export type ListMessageProvidersData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only the one with this name.
+         */
+        name?: string;
+        /**
+         * Only those of this kind.
+         */
+        kind?: 'http' | 'smpp';
+        /**
+         * Only those that are switched on, or off.
+         */
+        enabled?: boolean;
+    };
+    url: '/v1/message_providers';
+};
+
+export type ListMessageProvidersErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListMessageProvidersError = ListMessageProvidersErrors[keyof ListMessageProvidersErrors];
+
+export type ListMessageProvidersResponses = {
+    /**
+     * A page of providers.
+     */
+    200: {
+        data: Array<MessageProvider>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListMessageProvidersResponse = ListMessageProvidersResponses[keyof ListMessageProvidersResponses];
+
+export type CreateMessageProviderData = {
+    body: MessageProviderDraftWritable;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/message_providers';
+};
+
+export type CreateMessageProviderErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateMessageProviderError = CreateMessageProviderErrors[keyof CreateMessageProviderErrors];
+
+export type CreateMessageProviderResponses = {
+    /**
+     * The provider.
+     */
+    201: MessageProvider;
+};
+
+export type CreateMessageProviderResponse = CreateMessageProviderResponses[keyof CreateMessageProviderResponses];
+
+export type SearchMessageProvidersData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: never;
+    url: '/v1/message_providers/search';
+};
+
+export type SearchMessageProvidersErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchMessageProvidersError = SearchMessageProvidersErrors[keyof SearchMessageProvidersErrors];
+
+export type SearchMessageProvidersResponses = {
+    /**
+     * A page of providers.
+     */
+    200: {
+        data: Array<MessageProvider>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchMessageProvidersResponse = SearchMessageProvidersResponses[keyof SearchMessageProvidersResponses];
+
+export type UpsertMessageProviderData = {
+    body: MessageProviderDraftWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * Your own id for it, unique in the account.
+         */
+        external_id: string;
+    };
+    query?: never;
+    url: '/v1/message_providers/by/external_id/{external_id}';
+};
+
+export type UpsertMessageProviderErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpsertMessageProviderError = UpsertMessageProviderErrors[keyof UpsertMessageProviderErrors];
+
+export type UpsertMessageProviderResponses = {
+    /**
+     * It was changed.
+     */
+    200: MessageProvider;
+    /**
+     * The provider.
+     */
+    201: MessageProvider;
+};
+
+export type UpsertMessageProviderResponse = UpsertMessageProviderResponses[keyof UpsertMessageProviderResponses];
+
+export type DeleteMessageProviderData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The provider's id.
+         */
+        message_provider_id: string;
+    };
+    query?: never;
+    url: '/v1/message_providers/{message_provider_id}';
+};
+
+export type DeleteMessageProviderErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type DeleteMessageProviderError = DeleteMessageProviderErrors[keyof DeleteMessageProviderErrors];
+
+export type DeleteMessageProviderResponses = {
+    /**
+     * It is gone.
+     */
+    204: void;
+};
+
+export type DeleteMessageProviderResponse = DeleteMessageProviderResponses[keyof DeleteMessageProviderResponses];
+
+export type GetMessageProviderData = {
+    body?: never;
+    path: {
+        /**
+         * The provider's id.
+         */
+        message_provider_id: string;
+    };
+    query?: never;
+    url: '/v1/message_providers/{message_provider_id}';
+};
+
+export type GetMessageProviderErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetMessageProviderError = GetMessageProviderErrors[keyof GetMessageProviderErrors];
+
+export type GetMessageProviderResponses = {
+    /**
+     * The provider.
+     */
+    200: MessageProvider;
+};
+
+export type GetMessageProviderResponse = GetMessageProviderResponses[keyof GetMessageProviderResponses];
+
+export type UpdateMessageProviderData = {
+    body: MessageProviderPatchWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The provider's id.
+         */
+        message_provider_id: string;
+    };
+    query?: never;
+    url: '/v1/message_providers/{message_provider_id}';
+};
+
+export type UpdateMessageProviderErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpdateMessageProviderError = UpdateMessageProviderErrors[keyof UpdateMessageProviderErrors];
+
+export type UpdateMessageProviderResponses = {
+    /**
+     * The provider.
+     */
+    200: MessageProvider;
+};
+
+export type UpdateMessageProviderResponse = UpdateMessageProviderResponses[keyof UpdateMessageProviderResponses];
+
+export type CreateMessageReportData = {
+    /**
+     * One report, or a list of them, or an object that has such a list.
+     */
+    body: unknown;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * The end of the provider's `report_url`.
+         */
+        token: string;
+    };
+    query?: never;
+    url: '/v1/message_reports/{token}';
+};
+
+export type CreateMessageReportErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateMessageReportError = CreateMessageReportErrors[keyof CreateMessageReportErrors];
+
+export type CreateMessageReportResponses = {
+    /**
+     * They were taken. What is answered is `http.report.answer`.
+     */
+    200: {
+        [key: string]: unknown;
+    };
+};
+
+export type CreateMessageReportResponse = CreateMessageReportResponses[keyof CreateMessageReportResponses];
+
 export type ListNotificationChannelsData = {
     body?: never;
     path?: never;
@@ -21363,6 +25950,15 @@ export type DeleteUserTotpResponses = {
 
 export type DeleteUserTotpResponse = DeleteUserTotpResponses[keyof DeleteUserTotpResponses];
 
+export type TellEventWebhookPayload = Event;
+
+export type TellEventWebhookRequest = {
+    body: TellEventWebhookPayload;
+    key: 'event';
+    path?: never;
+    query?: never;
+};
+
 export type DeliverEventWebhookPayload = AccountEvent;
 
 export type DeliverEventWebhookRequest = {
@@ -21377,15 +25973,6 @@ export type AskProgramWebhookPayload = CallRequest;
 export type AskProgramWebhookRequest = {
     body: AskProgramWebhookPayload;
     key: 'program';
-    path?: never;
-    query?: never;
-};
-
-export type TellEventWebhookPayload = Event;
-
-export type TellEventWebhookRequest = {
-    body: TellEventWebhookPayload;
-    key: 'event';
     path?: never;
     query?: never;
 };
