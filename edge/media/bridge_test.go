@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/hookswitch/hookswitch/edge/media/codec"
 )
@@ -99,25 +100,35 @@ func TestClosedLegLeavesTheBridge(t *testing.T) {
 	})
 }
 
-func TestLegsOfDifferentShardsAreNotBridged(t *testing.T) {
-	virtual(t, func(c *Config) { c.Shards = 2 }, func(l *line) {
+func TestOnlyTwoLegsOfOneEngineAreBridged(t *testing.T) {
+	virtual(t, nil, func(l *line) {
 		a := l.leg(nil)
-		near := l.leg(a)
-		var far *Leg
-		for far == nil || far.shard == a.shard {
-			far = l.leg(nil)
-		}
-		if err := Bridge(a, near); err != nil {
-			t.Error(err)
-		}
-		if err := Bridge(a, far); !errors.Is(err, ErrOtherShard) {
-			t.Errorf("got %v", err)
-		}
 		if err := Bridge(a, a); err == nil {
 			t.Error("a leg was bridged with itself")
 		}
+		withStranger(l, func(stranger *Leg) {
+			if err := Bridge(a, stranger); !errors.Is(err, ErrOtherShard) {
+				t.Errorf("got %v", err)
+			}
+		})
 		l.frames(1)
 	})
+}
+
+// withStranger lends a leg of another engine on the same network.
+func withStranger(l *line, use func(*Leg)) {
+	other, err := New(Config{Shards: 1, PortMin: 40000, PortMax: 40001, Now: func() time.Time { return l.now }, Open: l.open})
+	if err != nil {
+		l.Fatal(err)
+	}
+	leg, err := other.NewLeg(LegConfig{})
+	if err != nil {
+		l.Fatal(err)
+	}
+	use(leg)
+	leg.Close()
+	other.Tick(l.now)
+	other.Tick(l.now)
 }
 
 func TestPlayCoversTheBridgeUntilItEnds(t *testing.T) {

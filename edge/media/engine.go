@@ -58,6 +58,7 @@ type Engine struct {
 	writers *writers
 	spent   chan *leg // closed, their sockets not yet; room for all there can be, so that a tick never waits
 	ids     atomic.Uint64
+	running atomic.Int32 // shards that have not ended
 
 	// gate is held for reading while a command is handed over, so that Run knows when none can come any more.
 	gate     sync.RWMutex
@@ -101,8 +102,9 @@ func New(config Config) (*Engine, error) {
 		writers: newWriters(), spent: make(chan *leg, ports.size()),
 	}
 	for i := range config.Shards {
-		e.shards = append(e.shards, newShard(i, e.spent, config.MaxLateness))
+		e.shards = append(e.shards, newShard(i, e))
 	}
+	e.running.Store(int32(config.Shards))
 	return e, nil
 }
 
@@ -183,7 +185,7 @@ func (e *Engine) Stats() EngineStats {
 
 // LegConfig is what a new leg needs; the zero value works.
 type LegConfig struct {
-	// Near puts the leg in the same shard as another, so that the two can be bridged.
+	// Near puts the leg into the shard of another that it will be bridged with, so that it needs not move.
 	Near *Leg
 	// EventBuffer is the room of the leg's event channel; 0 is 64.
 	EventBuffer int
@@ -195,16 +197,14 @@ func (e *Engine) NewLeg(config LegConfig) (*Leg, error) {
 	if config.EventBuffer <= 0 {
 		config.EventBuffer = defaultEvents
 	}
-	s := e.leastLoaded()
-	if config.Near != nil {
-		s = config.Near.shard
-	}
+	s := e.near(config.Near)
 	port, rtp, rtcp, err := e.openPair()
 	if err != nil {
 		return nil, err
 	}
 	l := &Leg{
 		engine: e,
+		id:     e.ids.Add(1),
 		shard:  s,
 		port:   port,
 		events: make(chan Event, config.EventBuffer),
@@ -217,6 +217,16 @@ func (e *Engine) NewLeg(config LegConfig) (*Leg, error) {
 		return nil, ErrClosed
 	}
 	return l, nil
+}
+
+// near is the shard of a leg, or the best one.
+func (e *Engine) near(l *Leg) *shard {
+	if l == nil {
+		return e.leastLoaded()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.shard
 }
 
 // openPair opens the two sockets of a leg, passing over ports that another program holds.

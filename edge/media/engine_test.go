@@ -16,6 +16,7 @@ import (
 	"github.com/pion/rtp"
 
 	"github.com/hookswitch/hookswitch/edge/media/codec"
+	"github.com/hookswitch/hookswitch/edge/media/detect"
 )
 
 func TestPortsRunOutAndRestAfterUse(t *testing.T) {
@@ -196,6 +197,88 @@ func TestTickDoesNotAllocate(t *testing.T) {
 	endBusy(t, e, now)
 }
 
+func TestRoomsDoNotAllocate(t *testing.T) {
+	for _, legs := range []int{3, 10, 100} {
+		e, now := busyRooms(t, 100/legs, legs, true)
+		frame := func() {
+			for range slotsPerFrame {
+				e.Tick(now)
+				now = now.Add(Slot)
+			}
+		}
+		for range 100 {
+			frame()
+		}
+		if n := testing.AllocsPerRun(200, frame); n != 0 {
+			t.Errorf("%v allocations per frame of rooms of %d legs", n, legs)
+		}
+		endBusy(t, e, now)
+	}
+}
+
+func BenchmarkRooms(b *testing.B) {
+	for _, legs := range []int{3, 10, 100, 250} {
+		b.Run(fmt.Sprintf("legs=%d", legs), func(b *testing.B) {
+			rooms := max(1, 300/legs)
+			e, now := busyRooms(b, rooms, legs, false)
+			b.ReportAllocs()
+			for b.Loop() {
+				for range slotsPerFrame {
+					e.Tick(now)
+					now = now.Add(Slot)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rooms*legs), "ns/leg-frame")
+			endBusy(b, e, now)
+		})
+	}
+}
+
+// busyRooms has rooms in which every leg talks in one of two codecs, one of them with a gain, one whispering, and one that a
+// detector hears if asked for; the rooms are recorded.
+func busyRooms(tb testing.TB, rooms, legs int, detects bool) (*Engine, time.Time) {
+	tb.Helper()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	e := talkers(tb, &now)
+	for range rooms {
+		room, err := e.NewRoom(RoomConfig{})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		room.Record(RecordConfig{Writer: discard{}})
+		var first *Leg
+		for i := range legs {
+			leg, err := e.NewLeg(LegConfig{})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			seat := Seat{}
+			switch i {
+			case 0:
+				first = leg
+				if err := leg.SetGain(Both, 3); err != nil {
+					tb.Fatal(err)
+				}
+			case 2:
+				if detects {
+					leg.Detect(detect.New(detect.Tuning{}, detect.WantFax, nil))
+				}
+			case 3:
+				seat = Seat{Role: Whisper, To: first}
+			}
+			c := []codec.ID{codec.PCMU, codec.PCMA}[i%2]
+			if err := leg.Set(Params{Remote: busyRemote, Codec: c, Send: true, Receive: true, Timeout: DefaultTimeout}); err != nil {
+				tb.Fatal(err)
+			}
+			if err := room.Join(leg, seat); err != nil {
+				tb.Fatal(err)
+			}
+			e.Tick(now)
+		}
+	}
+	return e, now
+}
+
 func BenchmarkTick(b *testing.B) {
 	for _, legs := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("legs=%d", legs), func(b *testing.B) {
@@ -244,21 +327,7 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func busyEngine(tb testing.TB, legs int) (*Engine, time.Time) {
 	tb.Helper()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	open := func(port int) (PacketPort, error) {
-		p := &talker{}
-		if port%2 == 0 {
-			p.talks = true
-			if _, err := (rtp.Header{Version: 2, SSRC: uint32(port)}).MarshalTo(p.packet[:]); err != nil {
-				return nil, err
-			}
-			copy(p.packet[rtpHeaderSize:], voice(samplesPerFrame))
-		}
-		return p, nil
-	}
-	e, err := New(Config{Shards: 1, Open: open, Now: func() time.Time { return now }})
-	if err != nil {
-		tb.Fatal(err)
-	}
+	e := talkers(tb, &now)
 	loop := prompt(voice(4001))
 	var before *Leg
 	for i := range legs {
@@ -281,6 +350,27 @@ func busyEngine(tb testing.TB, legs int) (*Engine, time.Time) {
 		e.Tick(now)
 	}
 	return e, now
+}
+
+// talkers is an engine at whose other ends somebody always talks.
+func talkers(tb testing.TB, now *time.Time) *Engine {
+	tb.Helper()
+	open := func(port int) (PacketPort, error) {
+		p := &talker{}
+		if port%2 == 0 {
+			p.talks = true
+			if _, err := (rtp.Header{Version: 2, SSRC: uint32(port)}).MarshalTo(p.packet[:]); err != nil {
+				return nil, err
+			}
+			copy(p.packet[rtpHeaderSize:], voice(samplesPerFrame))
+		}
+		return p, nil
+	}
+	e, err := New(Config{Shards: 1, Open: open, Now: func() time.Time { return *now }})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return e
 }
 
 // endBusy closes every leg and ticks until their recordings are written.

@@ -1,12 +1,16 @@
 package media
 
-import "time"
+import (
+	"time"
+
+	"github.com/hookswitch/hookswitch/edge/media/detect"
+)
 
 // EventKind says what an Event reports.
 type EventKind uint8
 
-// The kinds of Event. Those that answer a command (PlayDone, RecordDone, DigitsSent) are never lost while the leg's events
-// are read; the others are dropped and counted when nobody reads.
+// The kinds of Event. Those that answer a command (PlayDone, RecordDone, DigitsSent, Detected) are never lost while the
+// events are read; the others are dropped and counted when nobody reads.
 const (
 	// FirstPacket is the first valid RTP packet of the leg's life.
 	FirstPacket EventKind = iota + 1
@@ -22,6 +26,8 @@ const (
 	// DigitsSent ends a SendDigits; Err says why nothing, or not everything, was sent: ErrNoDTMF, ErrClosed, or what
 	// dtmf.NewSender found wrong with the digits or their lengths.
 	DigitsSent
+	// Detected is a verdict of a Detect: Detect, Verdict. The questions it answers are Verdict.Closes.
+	Detected
 	// MediaTimeout says that nothing was received for Params.Timeout (Duration). It comes once per silence.
 	MediaTimeout
 )
@@ -40,6 +46,8 @@ func (k EventKind) String() string {
 		return "record_done"
 	case DigitsSent:
 		return "digits_sent"
+	case Detected:
+		return "detected"
 	case MediaTimeout:
 		return "media_timeout"
 	}
@@ -48,7 +56,7 @@ func (k EventKind) String() string {
 
 // mustArrive reports whether a caller waits for this event.
 func (k EventKind) mustArrive() bool {
-	return k == PlayDone || k == RecordDone || k == DigitsSent
+	return k == PlayDone || k == RecordDone || k == DigitsSent || k == Detected
 }
 
 // Reason says why a Play or a Record ended.
@@ -101,12 +109,13 @@ type PlayID uint64
 // RecordID names one Record of a leg; 0 is none.
 type RecordID uint64
 
-// Event is something that happened to the media of a leg; the kind says which fields are set.
+// Event is something that happened to the media of a leg or in a room; the kind says which fields are set.
 type Event struct {
 	Kind     EventKind
 	At       time.Time // when the tick noticed, by the engine's clock
 	Play     PlayID
 	Record   RecordID
+	Detect   DetectID
 	Digit    byte // '0'-'9', '*', '#', 'A'-'D'
 	Source   DigitSource
 	Reason   Reason
@@ -115,4 +124,5 @@ type Event struct {
 	// Silence asked for the detector. A two-channel recording counts as silent where both are.
 	Trailing time.Duration
 	Err      error
+	Verdict  detect.Verdict
 }

@@ -17,13 +17,16 @@ import (
 // After Close, and after the engine ended, methods do nothing.
 type Leg struct {
 	engine *Engine
-	shard  *shard
+	id     uint64
 	port   uint16
 	events chan Event
 	own    *leg // the shard's; never touched from here, only handed over in commands
 	closed atomic.Bool
 
+	// mu also keeps what is asked of the leg in order while it moves: it is held until a command is handed over. Who
+	// needs two takes that of the smaller id first.
 	mu     sync.Mutex
+	shard  *shard // that takes its commands
 	params Params // as last set
 
 	statsMu sync.Mutex
@@ -90,7 +93,7 @@ func (l *Leg) Set(p Params) error {
 	if !p.Codec.Valid() {
 		p.Codec = l.params.Codec
 	}
-	if !l.send(command{op: opSet, params: p}) {
+	if !l.hand(command{op: opSet, params: p}) {
 		return ErrClosed
 	}
 	l.params = p
@@ -115,8 +118,8 @@ type PlayConfig struct {
 	Start time.Duration
 }
 
-// Play replaces what the leg's peer hears, from its next packet on: prompts, or a bridged leg's voice for as long as the
-// prompts last. It ends with PlayDone. Before the first Set prompts wait. It returns 0 when the leg is closed.
+// Play replaces what the leg's peer hears, from its next packet on: prompts, or the voices of a bridge or a room for as long
+// as the prompts last. It ends with PlayDone. Before the first Set prompts wait. It returns 0 when the leg is closed.
 func (l *Leg) Play(config PlayConfig) PlayID {
 	id := PlayID(l.engine.ids.Add(1))
 	if !l.send(command{op: opPlay, player: newPlayer(id, config)}) {
@@ -140,8 +143,8 @@ func (l *Leg) SendDigits(keys string, duration, gap time.Duration) {
 
 // RecordConfig is one Record.
 type RecordConfig struct {
-	// Writer is given G.711 octets in the codec the leg had when Record was called: what was received, octet for octet,
-	// and silence where nothing was. It is called from one goroutine, never concurrently, never after RecordDone.
+	// Writer is given G.711 octets in the codec the leg had when Record was called: what was received, octet for octet
+	// but for SetMute and SetGain, and silence where nothing was. It is called from one goroutine, never concurrently, never after RecordDone.
 	Writer io.Writer
 	// Channels is 1 for what the peer says; 2 for that and what it is sent, one octet of each in turn.
 	Channels int
@@ -181,15 +184,24 @@ func (l *Leg) PauseRecord(id RecordID, paused bool) {
 
 // Bridge lets two legs hear each other from the next tick on, instead of whomever they were bridged with before. Audio is
 // transcoded when their codecs differ; keys are passed on as RFC 4733 where that was negotiated, and reported by the leg
-// that received them either way. It returns ErrOtherShard unless one was made near the other, and ErrClosed.
+// that received them either way. A room that one of them was in is left; b moves to where a is. It returns ErrClosed, and
+// ErrOtherShard for legs of two engines.
 func Bridge(a, b *Leg) error {
-	if a.shard != b.shard {
+	if a.engine != b.engine {
 		return ErrOtherShard
 	}
 	if a == b {
 		return fmt.Errorf("media: a leg cannot be bridged with itself")
 	}
-	if b.closed.Load() || !a.send(command{op: opBridge, peer: b.own}) {
+	first, second := a, b
+	if b.id < a.id {
+		first, second = b, a
+	}
+	first.mu.Lock()
+	defer first.mu.Unlock()
+	second.mu.Lock()
+	defer second.mu.Unlock()
+	if a.closed.Load() || b.closed.Load() || !b.moveTo(a.shard) || !a.hand(command{op: opBridge, peer: b.own}) {
 		return ErrClosed
 	}
 	return nil
@@ -198,6 +210,25 @@ func Bridge(a, b *Leg) error {
 // Unbridge ends the bridge on both sides.
 func (l *Leg) Unbridge() {
 	l.send(command{op: opUnbridge})
+}
+
+// SetMute silences a direction until it is called again: In, so that nobody hears what the peer says, neither a bridged
+// leg nor a room nor a recording; Out, so that the peer hears neither of the first two, but what is played to it still. Keys
+// and detectors do not mind. To hold a leg is to Play music to it and to mute In.
+func (l *Leg) SetMute(d Direction, muted bool) {
+	l.send(command{op: opMute, way: d, muted: muted})
+}
+
+// SetGain makes a direction louder by db decibels, −MaxGain to MaxGain, or softer; what would be over full scale is
+// clipped. In is what the peer says, recordings included and detectors not; Out is all that it hears.
+func (l *Leg) SetGain(d Direction, db float64) error {
+	if err := checkGain(db); err != nil {
+		return err
+	}
+	if !l.send(command{op: opGain, way: d, db: db}) {
+		return ErrClosed
+	}
+	return nil
 }
 
 // Stats is what the leg has carried, as of its last frame; also after Close.
@@ -211,12 +242,22 @@ func (l *Leg) Stats() Stats {
 
 // Close says BYE by RTCP, stops what runs and frees the port at the next tick. It may be called twice.
 func (l *Leg) Close() {
-	if !l.closed.Swap(true) {
-		l.engine.send(l.shard, command{op: opClose, leg: l.own})
+	if l.closed.Swap(true) {
+		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.engine.send(l.shard, command{op: opClose, leg: l.own})
 }
 
 func (l *Leg) send(c command) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hand(c)
+}
+
+// hand gives a command to the shard; false means that leg or engine is closed. The caller holds mu.
+func (l *Leg) hand(c command) bool {
 	if l.closed.Load() {
 		return false
 	}

@@ -3,6 +3,7 @@ package media
 import (
 	"math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/hookswitch/hookswitch/edge/media/codec"
@@ -12,11 +13,14 @@ import (
 // leg is a Leg's state in its shard; only a tick touches it.
 type leg struct {
 	shard    *shard
-	api      *Leg // its channel and its published statistics
+	home     atomic.Pointer[shard] // the same, for other shards to see; nil on the way
+	api      *Leg                  // its published statistics
+	told     outbox
 	rtp      PacketPort
 	rtcp     PacketPort
 	arrivals arrivalPort // rtp, when it knows
 	slot     int
+	firedAt  time.Time // nominal time of the last frame
 	closed   bool
 	closedAt time.Time
 
@@ -34,7 +38,9 @@ type leg struct {
 	player    *player
 	sendings  []sending
 	relay     relay
-	peer      *leg // whom we are bridged with
+	out       level
+	peer      *leg  // whom we are bridged with
+	seat      *seat // in the room we are in
 	report    [maxReportSize]byte
 	reportAt  time.Time // of the next RTCP report
 	sinceLast uint8     // bits: RTP was sent before the last report, before the one before
@@ -47,13 +53,15 @@ type leg struct {
 	heardAt    time.Time // of the last packet
 	heardEver  bool
 	timedOut   bool
+	in         level
 	heard      [samplesPerFrame]byte // this frame
-	forPeer    [samplesPerFrame]byte // the same for a bridged leg, gaps concealed
+	forPeer    [samplesPerFrame]byte // the same for a bridged leg or a room, gaps concealed
 	forPeerOK  bool
 	good       [samplesPerFrame]byte // the last frame that came whole
 	missed     int                   // frames since
-	recorders  []*recorder
-	pending    []Event // that must arrive, and did not fit
+	recordings recordings
+	detectors  []detector
+	answered   bool
 	stats      Stats
 	lostBefore uint64 // with earlier sources
 }
@@ -82,6 +90,9 @@ func newLeg(s *shard, api *Leg, rtp, rtcp PacketPort) *leg {
 		missed:   concealedFrames,
 	}
 	l.arrivals, _ = rtp.(arrivalPort)
+	l.home.Store(s)
+	l.firedAt = api.engine.config.Now()
+	l.told.events = api.events
 	l.stats.Port = api.port
 	// RFC 7022 §4.2: a name that is unique to this session and tells nothing about the host.
 	const letters = "abcdefghijklmnopqrstuvwxyz234567"
@@ -114,6 +125,8 @@ func (l *leg) configure(p Params, now time.Time) {
 		l.jitter.reset()
 		l.missed = concealedFrames
 		l.transcodeHeld(was.Codec)
+		l.in.tune(l.in.db, p.Codec)
+		l.out.tune(l.out.db, p.Codec)
 	}
 	if p.Receive && !was.Receive {
 		l.jitter.reset()
@@ -145,8 +158,11 @@ func (l *leg) fire(now time.Time, later int64) {
 		said = l.speak(now, later >= maxLateSends)
 		l.reportIfDue(now)
 	}
-	l.record(said, now)
-	l.flush()
+	if l.configured {
+		l.recordings.frame(&l.heard, said, l.params.Codec)
+	}
+	l.recordings.sweep(&l.told, now)
+	l.told.flush()
 	l.publish()
 }
 
@@ -157,12 +173,10 @@ func (l *leg) skip(frames int64) {
 	}
 	l.stamp += uint32(frames) * uint32(samplesPerFrame)
 	l.stats.LateTicks += uint64(frames)
-	for _, r := range l.recorders {
-		r.lose(frames)
-	}
+	l.recordings.lose(frames)
 }
 
-// listen takes the next frame that was received and prepares what a bridged leg will hear of it.
+// listen takes the next frame that was received and prepares what a bridged leg or a room will hear of it.
 func (l *leg) listen(now time.Time) {
 	octets := 0
 	if l.params.Receive {
@@ -174,7 +188,37 @@ func (l *leg) listen(now time.Time) {
 		l.heard = l.silent
 	}
 	l.stats.Inserted, l.stats.Skipped = l.jitter.inserted, l.jitter.skipped
+	l.detect(now)
+	l.in.amplify(&l.heard)
 	l.conceal(octets)
+	if l.in.muted {
+		l.heard, l.forPeerOK = l.silent, false
+	}
+	if l.seat != nil && l.forPeerOK {
+		l.seat.ready, l.forPeerOK = true, false
+		l.params.Codec.Decode(l.seat.said[:], l.forPeer[:])
+	}
+}
+
+// carried reports whether somebody else may hear what is received.
+func (l *leg) carried() bool { return l.peer != nil || l.seat != nil && l.seat.role != Listen }
+
+func (l *leg) mute(d Direction, muted bool) {
+	if d&In != 0 {
+		l.in.muted = muted
+	}
+	if d&Out != 0 {
+		l.out.muted = muted
+	}
+}
+
+func (l *leg) gain(d Direction, db float64) {
+	if d&In != 0 {
+		l.in.tune(db, l.params.Codec)
+	}
+	if d&Out != 0 {
+		l.out.tune(db, l.params.Codec)
+	}
 }
 
 // conceal fills forPeer: what was heard or, for the first frames of a gap, a fading repetition of what came before it.
@@ -182,7 +226,7 @@ func (l *leg) listen(now time.Time) {
 func (l *leg) conceal(octets int) {
 	if octets > 0 {
 		l.missed = 0
-		l.forPeerOK = l.peer != nil
+		l.forPeerOK = l.carried()
 		if l.forPeerOK {
 			l.good, l.forPeer = l.heard, l.heard
 		}
@@ -197,7 +241,7 @@ func (l *leg) conceal(octets int) {
 		return
 	}
 	l.stats.Concealed++
-	if l.peer == nil {
+	if !l.carried() {
 		return
 	}
 	l.forPeerOK = true
@@ -216,44 +260,7 @@ func (l *leg) checkTimeout(now time.Time) {
 		return
 	}
 	l.timedOut = true
-	l.emit(Event{Kind: MediaTimeout, At: now, Duration: now.Sub(l.heardAt)})
-}
-
-func (l *leg) record(said *[samplesPerFrame]byte, now time.Time) {
-	left := l.recorders[:0]
-	for _, r := range l.recorders {
-		if r.reason == 0 && l.configured {
-			r.reason = r.frame(&l.heard, said, l.params.Codec)
-		}
-		if r.reason != 0 && r.ended() {
-			l.endRecord(r, now)
-			continue
-		}
-		left = append(left, r)
-	}
-	clear(l.recorders[len(left):])
-	l.recorders = left
-}
-
-func (l *leg) endRecord(r *recorder, now time.Time) {
-	l.stats.RecordDropped += r.dropped
-	l.emit(r.event(now))
-}
-
-func (l *leg) stopRecord(id RecordID) {
-	for _, r := range l.recorders {
-		if r.id == id && r.reason == 0 {
-			r.reason = Stopped
-		}
-	}
-}
-
-func (l *leg) pauseRecord(id RecordID, paused bool) {
-	for _, r := range l.recorders {
-		if r.id == id {
-			r.paused = paused
-		}
-	}
+	l.told.emit(Event{Kind: MediaTimeout, At: now, Duration: now.Sub(l.heardAt)})
 }
 
 func (l *leg) play(p *player, now time.Time) {
@@ -267,7 +274,7 @@ func (l *leg) play(p *player, now time.Time) {
 }
 
 func (l *leg) endPlay(reason Reason, now time.Time) {
-	l.emit(l.player.event(reason, now))
+	l.told.emit(l.player.event(reason, now))
 	l.player = nil
 }
 
@@ -278,6 +285,8 @@ func bridge(a, b *leg) {
 	}
 	a.unbridge()
 	b.unbridge()
+	a.leave()
+	b.leave()
 	a.peer, b.peer = b, a
 	a.good, b.good = a.silent, b.silent
 }
@@ -292,42 +301,10 @@ func (l *leg) unbridge() {
 	}
 }
 
-// emit tells an event. One that must arrive waits when the channel is full; their number is bounded by the commands
-// whoever does not read has given.
-func (l *leg) emit(e Event) {
-	if len(l.pending) == 0 {
-		select {
-		case l.api.events <- e:
-			return
-		default:
-		}
-	}
-	if e.Kind.mustArrive() {
-		l.pending = append(l.pending, e)
-		return
-	}
-	l.stats.DroppedEvents++
-}
-
-// flush tells what waits, in order, as far as there is room.
-func (l *leg) flush() {
-	told := 0
-	for ; told < len(l.pending); told++ {
-		select {
-		case l.api.events <- l.pending[told]:
-			continue
-		default:
-		}
-		break
-	}
-	if told > 0 {
-		l.pending = append(l.pending[:0], l.pending[told:]...)
-	}
-}
-
 // publish copies the statistics to where Leg.Stats finds them, unless somebody is reading there: then the next frame
 // will. It reports whether it did.
 func (l *leg) publish() bool {
+	l.stats.RecordDropped, l.stats.DroppedEvents = l.recordings.dropped, l.told.dropped
 	l.stats.Lost = l.lostBefore + l.source.lost()
 	l.stats.Jitter = l.source.interarrivalJitter()
 	if !l.api.statsMu.TryLock() {
@@ -342,18 +319,16 @@ func (l *leg) publish() bool {
 func (l *leg) close(now time.Time) {
 	l.closed, l.closedAt = true, now
 	l.unbridge()
+	l.leave()
+	l.detectors = nil
 	if l.player != nil {
 		l.endPlay(Stopped, now)
 	}
 	for range l.sendings {
-		l.emit(Event{Kind: DigitsSent, At: now, Err: ErrClosed})
+		l.told.emit(Event{Kind: DigitsSent, At: now, Err: ErrClosed})
 	}
 	l.sendings = nil
-	for _, r := range l.recorders {
-		if r.reason == 0 {
-			r.reason = Stopped
-		}
-	}
+	l.recordings.stopAll()
 	if l.configured && l.stats.PacketsSent > 0 {
 		l.sendReport(now, true)
 	}
@@ -362,28 +337,10 @@ func (l *leg) close(now time.Time) {
 
 // finish reports whether a closed leg is over: its recordings written, its events told or given up, its channel closed.
 func (l *leg) finish(now time.Time) bool {
-	left := l.recorders[:0]
-	for _, r := range l.recorders {
-		if r.ended() {
-			l.endRecord(r, now)
-			l.closedAt = now // the reader has had no time to read this one
-			continue
-		}
-		left = append(left, r)
+	if l.recordings.sweep(&l.told, now) {
+		l.closedAt = now // the reader has had no time to read this one
 	}
-	l.recorders = left
-	l.flush()
-	if len(l.recorders) > 0 {
-		return false
-	}
-	if len(l.pending) > 0 {
-		if now.Sub(l.closedAt) < unreadLimit {
-			return false
-		}
-		l.stats.DroppedEvents += uint64(len(l.pending))
-		l.pending = nil
-	}
-	if !l.publish() {
+	if len(l.recordings.list) > 0 || !l.told.done(now, l.closedAt) || !l.publish() {
 		return false
 	}
 	close(l.api.events)

@@ -27,6 +27,7 @@ type line struct {
 	taken  map[int]bool // by other programs
 	opened int
 	legs   []*Leg
+	rooms  []*Room
 }
 
 // datagram is one packet under way.
@@ -147,9 +148,23 @@ func (l *line) frames(n int) {
 
 func (l *line) pass(d time.Duration) { l.frames(int(d / Frame)) }
 
-// hangUp closes every leg and checks that nothing is left of them.
+// hangUp closes every room and leg and checks that nothing is left of them.
 func (l *line) hangUp() {
 	l.Helper()
+	for _, room := range l.rooms {
+		room.Close()
+	}
+	for _, room := range l.rooms {
+		for open := true; open; l.tick() {
+			for drained := false; !drained && open; {
+				select {
+				case _, open = <-room.events:
+				default:
+					drained = true
+				}
+			}
+		}
+	}
 	for _, leg := range l.legs {
 		leg.Close()
 	}

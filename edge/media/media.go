@@ -1,12 +1,16 @@
 // Package media owns the audio of live calls: UDP ports, RTP and RTCP, the 20 ms clock, jitter buffers, prompts, digits,
-// recordings and bridges. It leaves negotiation to edge/sdp, samples to the packages below it (codec, dtmf, detect, tone,
-// wav), and what a call means to edge/session.
+// recordings, bridges and rooms, and what detectors hear. It leaves negotiation to edge/sdp, samples to the packages below
+// it (codec, dtmf, detect, tone, wav), and what a call means to edge/session.
 //
 // An Engine runs a few shards. A shard is one operating-system thread and every leg it carries: it cuts each 20 ms frame
 // into ten slots of 2 ms, and when a leg's slot fires it drains the leg's socket, takes one frame from its jitter buffer,
-// feeds recorders and the bridged leg, and sends the next packet. Nothing in a tick allocates, logs, sleeps, reads a clock
-// or takes a lock that a call could hold. Everything else talks to a shard by values: commands in over a bounded channel,
-// events out over one bounded channel per leg.
+// feeds recorders, detectors, the bridged leg or the room it is in, and sends the next packet. A room has a slot too, in
+// which it mixes what its legs have said since the last time: once for all, and for the few who are heard without
+// themselves. Nothing in a tick allocates, logs, sleeps, reads a clock or takes a lock that a call could hold. Everything
+// else talks to a shard by values: commands in over a bounded channel, events out over one bounded channel per leg or room.
+//
+// Legs that meet are in one shard, so there is no lock between them. One that is elsewhere moves there, sockets and all,
+// between two of its frames (move.go).
 //
 // Why a thread that polls rather than a goroutine and a ticker per call: measured on two cores, it carries twice the calls
 // with a twentieth of the jitter (a socket read costs 1 µs whether or not anyone waits for it, a wake-up costs several).
@@ -38,8 +42,10 @@ var (
 	ErrNoPorts = errors.New("media: no free port in the RTP range")
 	// ErrClosed means that the leg or the engine is closed.
 	ErrClosed = errors.New("media: closed")
-	// ErrOtherShard means that two legs cannot be bridged because the second was not made near the first.
-	ErrOtherShard = errors.New("media: legs are in different shards")
+	// ErrOtherShard means that two legs, or a leg and a room, cannot meet because they are of different engines.
+	ErrOtherShard = errors.New("media: legs are of different engines")
+	// ErrRoomFull means that a room holds RoomConfig.MaxLegs.
+	ErrRoomFull = errors.New("media: room is full")
 	// ErrNoDTMF means that the peer negotiated no telephone-event: send the digits by SIP INFO instead.
 	ErrNoDTMF = errors.New("media: telephone-event not negotiated")
 )

@@ -98,7 +98,7 @@ func (l *leg) hear(b []byte, from netip.AddrPort, now time.Time) {
 	l.heardAt, l.timedOut = now, false
 	if !l.heardEver {
 		l.heardEver = true
-		l.emit(Event{Kind: FirstPacket, At: now})
+		l.told.emit(Event{Kind: FirstPacket, At: now})
 	}
 	if isDTMF {
 		l.hearKey(payload, h, now)
@@ -161,7 +161,7 @@ func (l *leg) hearKey(payload []byte, h *rtp.Header, now time.Time) {
 		l.releaseKey(now) // of the key before, whose own end was lost
 	}
 	if pressed {
-		l.emit(Event{Kind: Digit, At: now, Digit: digit, Source: SourceRTP})
+		l.told.emit(Event{Kind: Digit, At: now, Digit: digit, Source: SourceRTP})
 		if l.relays() {
 			l.peer.relay.press(digit)
 		}
@@ -175,7 +175,7 @@ func (l *leg) releaseKey(now time.Time) {
 	if !over {
 		return
 	}
-	l.emit(Event{Kind: DigitEnd, At: now, Digit: digit, Source: SourceRTP, Duration: duration(int64(held))})
+	l.told.emit(Event{Kind: DigitEnd, At: now, Digit: digit, Source: SourceRTP, Duration: duration(int64(held))})
 	if l.relays() {
 		l.peer.relay.release(digit, held)
 	}

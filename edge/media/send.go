@@ -41,7 +41,7 @@ func (l *leg) speak(now time.Time, tooLate bool) *[samplesPerFrame]byte {
 	return frame
 }
 
-// fetch fills frame with what the peer is to hear: a prompt, else the bridged leg, else silence.
+// fetch fills frame with what the peer is to hear: a prompt, else the room or the bridged leg, else silence.
 func (l *leg) fetch(frame *[samplesPerFrame]byte, now time.Time) {
 	other := l.peer
 	fromPeer := other != nil && other.forPeerOK
@@ -54,11 +54,17 @@ func (l *leg) fetch(frame *[samplesPerFrame]byte, now time.Time) {
 		if l.player.done() {
 			l.endPlay(Ended, now)
 		}
+	case l.out.muted:
+		*frame = l.silent
+	case l.seat != nil:
+		l.seat.hear(frame, l.params.Codec)
 	case fromPeer:
 		codec.Transcode(frame[:], other.forPeer[:], other.params.Codec, l.params.Codec)
 	default:
 		*frame = l.silent
+		return
 	}
+	l.out.amplify(frame)
 }
 
 // send completes a header, puts it before the payload that is already in place, and sends both.
@@ -92,7 +98,7 @@ func (l *leg) sendDigits(s sending, now time.Time) {
 		s.err = ErrNoDTMF
 	}
 	if s.err != nil {
-		l.emit(Event{Kind: DigitsSent, At: now, Err: s.err})
+		l.told.emit(Event{Kind: DigitsSent, At: now, Err: s.err})
 		return
 	}
 	l.sendings = append(l.sendings, s)
@@ -108,7 +114,7 @@ func (l *leg) pressKeys(stamp uint32, now time.Time) (telephoneEvent, dtmf.State
 			return event, state
 		}
 		l.sendings = append(l.sendings[:0], l.sendings[1:]...)
-		l.emit(Event{Kind: DigitsSent, At: now, Err: err})
+		l.told.emit(Event{Kind: DigitsSent, At: now, Err: err})
 	}
 	if !l.params.DTMF {
 		return telephoneEvent{}, dtmf.Done

@@ -16,6 +16,8 @@ type shard struct {
 	index    int
 	spent    chan<- *leg // of the engine
 	commands chan command
+	arrivals chan *leg     // from other shards
+	running  *atomic.Int32 // of the engine: shards that have not ended
 	// maxLateness is of Config.
 	maxLateness time.Duration
 
@@ -26,9 +28,14 @@ type shard struct {
 	realTime   atomic.Bool
 
 	slots   [slotsPerFrame][]*leg
-	added   int // legs ever: the next one's slot
-	alive   int // legs in slots
+	rooms   [slotsPerFrame][]*room
+	added   int // legs and rooms ever: the next one's slot
+	alive   int // legs and rooms in slots
 	closing []*leg
+	closed  []*room // of which something is left to write or to tell
+	held    command // taken, but its leg is still on its way here; only while holds
+	holds   bool
+	ended   bool      // the engine ends: nothing new is begun, and no leg given to another shard
 	counted bool      // the clock counts slots; false while there is no leg
 	start   time.Time // of slot 0
 	slot    int64     // the next to run
@@ -54,50 +61,26 @@ const (
 	overloadOrdinary = 10 * time.Millisecond
 )
 
-// op says what a command asks for.
-type op uint8
-
-const (
-	opAdd op = iota
-	opSet
-	opPlay
-	opStopPlay
-	opDigits
-	opRecord
-	opStopRecord
-	opPauseRecord
-	opBridge
-	opUnbridge
-	opClose
-)
-
-// command is one thing asked of a leg, as a value; op says which fields count.
-type command struct {
-	op       op
-	leg      *leg
-	peer     *leg
-	params   Params
-	player   *player
-	recorder *recorder
-	digits   sending
-	id       uint64
-	paused   bool
-}
-
-func newShard(index int, spent chan<- *leg, maxLateness time.Duration) *shard {
+func newShard(index int, e *Engine) *shard {
 	return &shard{
-		maxLateness: maxLateness,
+		maxLateness: e.config.MaxLateness,
 		index:       index,
-		spent:       spent,
+		spent:       e.spent,
+		running:     &e.running,
 		commands:    make(chan command, commandQueue),
+		arrivals:    make(chan *leg, e.ports.size()),
 		header:      newHeader(),
 		random:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }
 
-// tick takes the commands that came and runs every slot that is due at now.
+// tick takes the legs and commands that came and runs every slot that is due at now.
 func (s *shard) tick(now time.Time) {
+	s.land(now)
 	s.takeCommands(now)
+	if s.ended {
+		s.closeAll(now) // what came too late
+	}
 	if s.idle() {
 		s.counted = false
 		s.overloaded.Store(false)
@@ -113,72 +96,38 @@ func (s *shard) tick(now time.Time) {
 	for ; s.slot <= due; s.slot++ {
 		s.note(now, now.Sub(s.start)-time.Duration(s.slot)*Slot)
 		later := (due - s.slot) / slotsPerFrame // how often these legs fire again in this tick
+		at := s.start.Add(time.Duration(s.slot) * Slot)
+		for _, r := range s.rooms[s.slot%slotsPerFrame] {
+			r.fire(now)
+		}
 		for _, l := range s.slots[s.slot%slotsPerFrame] {
+			l.firedAt = at
 			l.fire(now, later)
 		}
 	}
 	s.finishClosing(now)
 }
 
-func (s *shard) idle() bool { return s.alive == 0 && len(s.closing) == 0 }
-
-func (s *shard) takeCommands(now time.Time) {
-	for range cap(s.commands) {
-		select {
-		case c := <-s.commands:
-			s.apply(c, now)
-		default:
-			return
-		}
+// idle reports whether there is nothing to drive. At the engine's end a leg may arrive until every shard has ended.
+func (s *shard) idle() bool {
+	if s.ended && s.running.Load() > 0 {
+		return false
 	}
-}
-
-func (s *shard) apply(c command, now time.Time) {
-	l := c.leg
-	if l.closed {
-		if c.op == opRecord {
-			c.recorder.discard()
-		}
-		return
-	}
-	switch c.op {
-	case opAdd:
-		s.add(l)
-	case opSet:
-		l.configure(c.params, now)
-	case opPlay:
-		l.play(c.player, now)
-	case opStopPlay:
-		if l.player != nil && l.player.id == PlayID(c.id) {
-			l.endPlay(Stopped, now)
-		}
-	case opDigits:
-		l.sendDigits(c.digits, now)
-	case opRecord:
-		l.recorders = append(l.recorders, c.recorder)
-	case opStopRecord:
-		l.stopRecord(RecordID(c.id))
-	case opPauseRecord:
-		l.pauseRecord(RecordID(c.id), c.paused)
-	case opBridge:
-		if !c.peer.closed {
-			bridge(l, c.peer)
-		}
-	case opUnbridge:
-		l.unbridge()
-	case opClose:
-		s.close(l, now)
-	}
+	return s.alive == 0 && !s.holds && len(s.closing) == 0 && len(s.closed) == 0 && len(s.arrivals) == 0
 }
 
 func (s *shard) add(l *leg) {
-	l.slot = s.added % int(slotsPerFrame)
+	s.put(l, s.added%int(slotsPerFrame))
 	s.added++
-	s.slots[l.slot] = append(s.slots[l.slot], l)
+}
+
+func (s *shard) put(l *leg, slot int) {
+	l.slot = slot
+	s.slots[slot] = append(s.slots[slot], l)
 	s.alive++
 }
 
-func (s *shard) close(l *leg, now time.Time) {
+func (s *shard) remove(l *leg) {
 	slot := s.slots[l.slot]
 	for i := range slot {
 		if slot[i] == l {
@@ -189,11 +138,37 @@ func (s *shard) close(l *leg, now time.Time) {
 		}
 	}
 	s.alive--
+}
+
+func (s *shard) close(l *leg, now time.Time) {
+	s.remove(l)
 	l.close(now)
 	s.closing = append(s.closing, l)
 }
 
-// finishClosing lets go of the legs whose recordings are written and whose events are told.
+func (s *shard) openRoom(r *room) {
+	r.slot = s.added % int(slotsPerFrame)
+	s.added++
+	s.rooms[r.slot] = append(s.rooms[r.slot], r)
+	s.alive++
+}
+
+func (s *shard) closeRoom(r *room, now time.Time) {
+	slot := s.rooms[r.slot]
+	for i := range slot {
+		if slot[i] == r {
+			slot[i] = slot[len(slot)-1]
+			slot[len(slot)-1] = nil
+			s.rooms[r.slot] = slot[:len(slot)-1]
+			break
+		}
+	}
+	s.alive--
+	r.close(now)
+	s.closed = append(s.closed, r)
+}
+
+// finishClosing lets go of the legs and rooms whose recordings are written and whose events are told.
 func (s *shard) finishClosing(now time.Time) {
 	left := s.closing[:0]
 	for _, l := range s.closing {
@@ -205,6 +180,15 @@ func (s *shard) finishClosing(now time.Time) {
 	}
 	clear(s.closing[len(left):])
 	s.closing = left
+
+	open := s.closed[:0]
+	for _, r := range s.closed {
+		if !r.finish(now) {
+			open = append(open, r)
+		}
+	}
+	clear(s.closed[len(open):])
+	s.closed = open
 }
 
 // note counts how late a slot is, and once a second what that means.
@@ -241,9 +225,21 @@ func (s *shard) skip(frames int64) {
 			l.skip(frames)
 		}
 	}
+	for _, slot := range s.rooms {
+		for _, r := range slot {
+			r.recordings.lose(frames)
+		}
+	}
 }
 
-// closeAll closes every leg, as at the engine's end.
+// end begins the end of the engine.
+func (s *shard) end(now time.Time) {
+	s.ended = true
+	s.closeAll(now)
+	s.running.Add(-1) // last: from here on no leg comes from this shard
+}
+
+// closeAll closes every leg and room, as at the engine's end.
 func (s *shard) closeAll(now time.Time) {
 	for _, slot := range s.slots {
 		for len(slot) > 0 {
@@ -252,18 +248,11 @@ func (s *shard) closeAll(now time.Time) {
 			s.close(l, now)
 		}
 	}
-}
-
-// discardCommands ends what was asked for too late. No command can come any more.
-func (s *shard) discardCommands() {
-	for len(s.commands) > 0 {
-		c := <-s.commands
-		switch c.op {
-		case opAdd:
-			c.leg.discard()
-			s.load.Add(-1)
-		case opRecord:
-			c.recorder.discard()
+	for _, slot := range s.rooms {
+		for len(slot) > 0 {
+			r := slot[len(slot)-1]
+			slot = slot[:len(slot)-1]
+			s.closeRoom(r, now)
 		}
 	}
 }
@@ -279,23 +268,36 @@ func (s *shard) run(ctx context.Context, config Config, warn *sync.Once) {
 	done := ctx.Done()
 	for {
 		if s.idle() {
-			if done == nil {
+			if s.ended {
 				return
 			}
 			s.overloaded.Store(false) // who refuses calls while it is set would leave nobody to clear it
-			select {
-			case c := <-s.commands:
-				s.apply(c, config.Now())
-			case <-done:
-				return
-			}
 			s.counted = false
+			if s.park(done, config.Now) {
+				done = nil
+				s.end(config.Now())
+				continue
+			}
 		}
 		if s.serve(done, &wait, config.Now) {
 			done = nil // what is left is told and written
-			s.closeAll(config.Now())
+			s.end(config.Now())
 		}
 	}
+}
+
+// park waits until there is something to do, or until done; then it returns true.
+func (s *shard) park(done <-chan struct{}, now func() time.Time) (ended bool) {
+	select {
+	case s.held = <-s.commands:
+		s.holds = true
+		s.applyHeld(now())
+	case l := <-s.arrivals:
+		s.receive(l, now())
+	case <-done:
+		return true
+	}
+	return false
 }
 
 // serve ticks until there are no legs, or until done; then it returns true.
