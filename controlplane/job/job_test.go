@@ -122,7 +122,7 @@ func read(t *testing.T, d *db.DB, id string) job.Job {
 // until waits for a condition.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(60 * time.Second)
+	deadline := time.NewTimer(3 * time.Minute)
 	defer deadline.Stop()
 	for !holds() {
 		select {

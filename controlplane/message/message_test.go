@@ -124,7 +124,7 @@ func (f *fixture) run(t *testing.T) (stop func()) {
 // until waits for something to be so.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(60 * time.Second); !is(); {
+	for end := time.Now().Add(3 * time.Minute); !is(); {
 		if time.Now().After(end) {
 			t.Fatalf("it did not become so: %s", what)
 		}
