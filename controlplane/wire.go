@@ -27,6 +27,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/message"
 	"github.com/hookswitch/hookswitch/controlplane/notice"
 	"github.com/hookswitch/hookswitch/controlplane/number"
+	"github.com/hookswitch/hookswitch/controlplane/queue"
 	"github.com/hookswitch/hookswitch/controlplane/recording"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
 	"github.com/hookswitch/hookswitch/controlplane/role"
@@ -89,8 +90,9 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Settings: settings, Masks: masks, Guard: p.guard(), Mail: p.cfg.Mail, Log: p.cfg.Logger,
 	}
 	feed.Also = append(feed.Also, notices.Placed)
+	queues := &queue.Service{DB: p.db, Bus: p.bus, Log: p.cfg.Logger, Wake: feed.Wake}
 	messages := &message.Service{DB: p.db, Bus: p.bus, Guard: p.guard(), RootCAs: p.cfg.RootCAs, Log: p.cfg.Logger}
-	p.workers = append(p.workers, worker{"messages", messages.Run})
+	p.workers = append(p.workers, worker{"messages", messages.Run}, worker{"queues", queues.Run})
 	streams, err := live.New(live.Config{Feed: feed, Masks: masks, Check: p.users.Check, Log: p.cfg.Logger})
 	if err != nil {
 		return err
@@ -106,7 +108,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	for _, noun := range []interface {
 		Operations() map[string]rest.Operation
 	}{
-		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, calls, recordings,
+		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, calls, recordings, queues,
 		&calendar.Service{DB: p.db}, &dictionary.Service{DB: p.db}, settings, blocked, notices, messages, audited,
 		&event.Service{DB: p.db, Masks: masks}, endpoints, streams, jobs, transfers,
 	} {
