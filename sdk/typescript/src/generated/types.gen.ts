@@ -4664,6 +4664,273 @@ export type SurveyInstruction = {
     } | null | string | PromptProgram | null | undefined;
 };
 
+export type QueueDraft = {
+    /**
+     * While it is not, no call joins. Those that wait are served.
+     */
+    enabled?: boolean;
+    /**
+     * How many may wait, where the instruction does not say; 0 without limit.
+     */
+    max_waiting?: number;
+    /**
+     * Seconds that a call may wait, where the instruction does not say; 0 for ever.
+     */
+    max_wait?: number;
+    /**
+     * Seconds that a caller may be held by the leg that takes it, unconnected, before others get the chance.
+     */
+    offer_timeout?: number;
+    /**
+     * Tells callers their position.
+     */
+    announce_position?: boolean;
+    /**
+     * Seconds from one announcement to the next.
+     */
+    announce_interval?: number;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verbs enqueue and dequeue may name it by; not beginning with `que_`.
+     */
+    name: string;
+    description?: string | null;
+    /**
+     * What callers hear while they wait, again and again, where the instruction brings nothing: say, play, pause, gather,
+     * tag, redirect, leave, hangup.
+     *
+     */
+    wait?: Program | null;
+    /**
+     * What the leg that takes a caller hears before the two are connected, where the instruction brings nothing: say,
+     * play, pause, gather, tag, reject, hangup.
+     *
+     */
+    screen?: Program | null;
+    /**
+     * A media file that callers hear when there is no program; absent is the system's own.
+     */
+    music_id?: string | null;
+};
+
+export type QueuePatch = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verbs enqueue and dequeue may name it by; not beginning with `que_`.
+     */
+    name?: string;
+    description?: string | null;
+    /**
+     * While it is not, no call joins. Those that wait are served.
+     */
+    enabled?: boolean;
+    /**
+     * How many may wait, where the instruction does not say; 0 without limit.
+     */
+    max_waiting?: number;
+    /**
+     * Seconds that a call may wait, where the instruction does not say; 0 for ever.
+     */
+    max_wait?: number;
+    /**
+     * Seconds that a caller may be held by the leg that takes it, unconnected, before others get the chance.
+     */
+    offer_timeout?: number;
+    /**
+     * What callers hear while they wait, again and again, where the instruction brings nothing: say, play, pause, gather,
+     * tag, redirect, leave, hangup.
+     *
+     */
+    wait?: Program | null;
+    /**
+     * What the leg that takes a caller hears before the two are connected, where the instruction brings nothing: say,
+     * play, pause, gather, tag, reject, hangup.
+     *
+     */
+    screen?: Program | null;
+    /**
+     * A media file that callers hear when there is no program; absent is the system's own.
+     */
+    music_id?: string | null;
+    /**
+     * Tells callers their position.
+     */
+    announce_position?: boolean;
+    /**
+     * Seconds from one announcement to the next.
+     */
+    announce_interval?: number;
+};
+
+export type Queue = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Unique in the account, and what the verbs enqueue and dequeue may name it by; not beginning with `que_`.
+     */
+    name: string;
+    description?: string | null;
+    /**
+     * While it is not, no call joins. Those that wait are served.
+     */
+    enabled: boolean;
+    /**
+     * How many may wait, where the instruction does not say; 0 without limit.
+     */
+    max_waiting: number;
+    /**
+     * Seconds that a call may wait, where the instruction does not say; 0 for ever.
+     */
+    max_wait: number;
+    /**
+     * Seconds that a caller may be held by the leg that takes it, unconnected, before others get the chance.
+     */
+    offer_timeout: number;
+    /**
+     * What callers hear while they wait, again and again, where the instruction brings nothing: say, play, pause, gather,
+     * tag, redirect, leave, hangup.
+     *
+     */
+    wait?: Program | null;
+    /**
+     * What the leg that takes a caller hears before the two are connected, where the instruction brings nothing: say,
+     * play, pause, gather, tag, reject, hangup.
+     *
+     */
+    screen?: Program | null;
+    /**
+     * A media file that callers hear when there is no program; absent is the system's own.
+     */
+    music_id?: string | null;
+    /**
+     * Tells callers their position.
+     */
+    announce_position: boolean;
+    /**
+     * Seconds from one announcement to the next.
+     */
+    announce_interval: number;
+};
+
+export type QueueStatus = {
+    queue_id: string;
+    at: string;
+    /**
+     * Calls that wait for somebody to take them.
+     */
+    waiting: number;
+    /**
+     * Calls that were taken, and are not connected yet.
+     */
+    offered: number;
+    /**
+     * Calls that speak with whoever took them.
+     */
+    connected: number;
+    /**
+     * Seconds; of those waiting and offered.
+     */
+    longest_wait: number;
+    /**
+     * Seconds; of those waiting and offered.
+     */
+    average_wait: number;
+};
+
+export type WaitingCall = {
+    id: string;
+    call_id: string;
+    queue_id: string;
+    status: 'waiting' | 'offered' | 'connected';
+    /**
+     * From 1, while it waits or is offered.
+     */
+    position?: number;
+    /**
+     * Each step counts as a minute of waiting.
+     */
+    priority: number;
+    /**
+     * Of everyone, after an offer that nobody answered.
+     */
+    ahead: boolean;
+    /**
+     * Seconds, in this queue and those that it was moved from.
+     */
+    waited: number;
+    /**
+     * Since when it waits.
+     */
+    queued_at: string;
+    /**
+     * When it joined this queue.
+     */
+    joined_at: string;
+    /**
+     * When it will have waited as long as it may.
+     */
+    expires_at?: string;
+    from?: string;
+    to?: string;
+    from_name?: string;
+    /**
+     * For whoever takes the call.
+     */
+    data?: {
+        [key: string]: unknown;
+    };
+    /**
+     * The agent for whom alone it is kept, until `assigned_until`.
+     */
+    assigned_agent_id?: string;
+    assigned_until?: string;
+    /**
+     * The leg that it is offered to, or connected with.
+     */
+    taken_by_call_id?: string;
+    /**
+     * Who speaks on that leg.
+     */
+    agent_id?: string;
+    taken_at?: string;
+    connected_at?: string;
+    /**
+     * What agent_id refers to, with `expand=agent`.
+     */
+    readonly agent?: Agent;
+    /**
+     * What taken_by_call_id refers to, with `expand=taken_by_call`.
+     */
+    readonly taken_by_call?: Call;
+    /**
+     * What assigned_agent_id refers to, with `expand=assigned_agent`.
+     */
+    readonly assigned_agent?: Agent;
+    /**
+     * What queue_id refers to, with `expand=queue`.
+     */
+    readonly queue?: Queue;
+    /**
+     * What call_id refers to, with `expand=call`.
+     */
+    readonly call?: Call;
+};
+
 /**
  * `recording` until the file is made, some seconds after the recording ended. A recording in which nothing was said is
  * removed. What is left of one that was cut short is `completed`, with the reason in `failure`.
@@ -8118,6 +8385,228 @@ export type SurveyInstructionWritable = {
         redirected?: SubProgramWritable;
         failed?: SubProgramWritable;
     } | null | string | PromptProgramWritable | null | undefined;
+};
+
+export type QueueDraftWritable = {
+    /**
+     * While it is not, no call joins. Those that wait are served.
+     */
+    enabled?: boolean;
+    /**
+     * How many may wait, where the instruction does not say; 0 without limit.
+     */
+    max_waiting?: number;
+    /**
+     * Seconds that a call may wait, where the instruction does not say; 0 for ever.
+     */
+    max_wait?: number;
+    /**
+     * Seconds that a caller may be held by the leg that takes it, unconnected, before others get the chance.
+     */
+    offer_timeout?: number;
+    /**
+     * Tells callers their position.
+     */
+    announce_position?: boolean;
+    /**
+     * Seconds from one announcement to the next.
+     */
+    announce_interval?: number;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verbs enqueue and dequeue may name it by; not beginning with `que_`.
+     */
+    name: string;
+    description?: string | null;
+    /**
+     * What callers hear while they wait, again and again, where the instruction brings nothing: say, play, pause, gather,
+     * tag, redirect, leave, hangup.
+     *
+     */
+    wait?: ProgramWritable | null;
+    /**
+     * What the leg that takes a caller hears before the two are connected, where the instruction brings nothing: say,
+     * play, pause, gather, tag, reject, hangup.
+     *
+     */
+    screen?: ProgramWritable | null;
+    /**
+     * A media file that callers hear when there is no program; absent is the system's own.
+     */
+    music_id?: string | null;
+};
+
+export type QueuePatchWritable = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verbs enqueue and dequeue may name it by; not beginning with `que_`.
+     */
+    name?: string;
+    description?: string | null;
+    /**
+     * While it is not, no call joins. Those that wait are served.
+     */
+    enabled?: boolean;
+    /**
+     * How many may wait, where the instruction does not say; 0 without limit.
+     */
+    max_waiting?: number;
+    /**
+     * Seconds that a call may wait, where the instruction does not say; 0 for ever.
+     */
+    max_wait?: number;
+    /**
+     * Seconds that a caller may be held by the leg that takes it, unconnected, before others get the chance.
+     */
+    offer_timeout?: number;
+    /**
+     * What callers hear while they wait, again and again, where the instruction brings nothing: say, play, pause, gather,
+     * tag, redirect, leave, hangup.
+     *
+     */
+    wait?: ProgramWritable | null;
+    /**
+     * What the leg that takes a caller hears before the two are connected, where the instruction brings nothing: say,
+     * play, pause, gather, tag, reject, hangup.
+     *
+     */
+    screen?: ProgramWritable | null;
+    /**
+     * A media file that callers hear when there is no program; absent is the system's own.
+     */
+    music_id?: string | null;
+    /**
+     * Tells callers their position.
+     */
+    announce_position?: boolean;
+    /**
+     * Seconds from one announcement to the next.
+     */
+    announce_interval?: number;
+};
+
+export type QueueWritable = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Unique in the account, and what the verbs enqueue and dequeue may name it by; not beginning with `que_`.
+     */
+    name: string;
+    description?: string | null;
+    /**
+     * While it is not, no call joins. Those that wait are served.
+     */
+    enabled: boolean;
+    /**
+     * How many may wait, where the instruction does not say; 0 without limit.
+     */
+    max_waiting: number;
+    /**
+     * Seconds that a call may wait, where the instruction does not say; 0 for ever.
+     */
+    max_wait: number;
+    /**
+     * Seconds that a caller may be held by the leg that takes it, unconnected, before others get the chance.
+     */
+    offer_timeout: number;
+    /**
+     * What callers hear while they wait, again and again, where the instruction brings nothing: say, play, pause, gather,
+     * tag, redirect, leave, hangup.
+     *
+     */
+    wait?: ProgramWritable | null;
+    /**
+     * What the leg that takes a caller hears before the two are connected, where the instruction brings nothing: say,
+     * play, pause, gather, tag, reject, hangup.
+     *
+     */
+    screen?: ProgramWritable | null;
+    /**
+     * A media file that callers hear when there is no program; absent is the system's own.
+     */
+    music_id?: string | null;
+    /**
+     * Tells callers their position.
+     */
+    announce_position: boolean;
+    /**
+     * Seconds from one announcement to the next.
+     */
+    announce_interval: number;
+};
+
+export type WaitingCallWritable = {
+    id: string;
+    call_id: string;
+    queue_id: string;
+    status: 'waiting' | 'offered' | 'connected';
+    /**
+     * From 1, while it waits or is offered.
+     */
+    position?: number;
+    /**
+     * Each step counts as a minute of waiting.
+     */
+    priority: number;
+    /**
+     * Of everyone, after an offer that nobody answered.
+     */
+    ahead: boolean;
+    /**
+     * Seconds, in this queue and those that it was moved from.
+     */
+    waited: number;
+    /**
+     * Since when it waits.
+     */
+    queued_at: string;
+    /**
+     * When it joined this queue.
+     */
+    joined_at: string;
+    /**
+     * When it will have waited as long as it may.
+     */
+    expires_at?: string;
+    from?: string;
+    to?: string;
+    from_name?: string;
+    /**
+     * For whoever takes the call.
+     */
+    data?: {
+        [key: string]: unknown;
+    };
+    /**
+     * The agent for whom alone it is kept, until `assigned_until`.
+     */
+    assigned_agent_id?: string;
+    assigned_until?: string;
+    /**
+     * The leg that it is offered to, or connected with.
+     */
+    taken_by_call_id?: string;
+    /**
+     * Who speaks on that leg.
+     */
+    agent_id?: string;
+    taken_at?: string;
+    connected_at?: string;
 };
 
 /**
@@ -22578,6 +23067,695 @@ export type UpdateNumberResponses = {
 };
 
 export type UpdateNumberResponse = UpdateNumberResponses[keyof UpdateNumberResponses];
+
+export type ListQueuesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only the one of this name.
+         */
+        name?: string;
+        /**
+         * Only those that are enabled, or only the others.
+         */
+        enabled?: boolean;
+        /**
+         * Only those with this music.
+         */
+        music_id?: string;
+    };
+    url: '/v1/queues';
+};
+
+export type ListQueuesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListQueuesError = ListQueuesErrors[keyof ListQueuesErrors];
+
+export type ListQueuesResponses = {
+    /**
+     * A page of queues.
+     */
+    200: {
+        data: Array<Queue>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListQueuesResponse = ListQueuesResponses[keyof ListQueuesResponses];
+
+export type CreateQueueData = {
+    body: QueueDraftWritable;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/queues';
+};
+
+export type CreateQueueErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateQueueError = CreateQueueErrors[keyof CreateQueueErrors];
+
+export type CreateQueueResponses = {
+    /**
+     * The queue.
+     */
+    201: Queue;
+};
+
+export type CreateQueueResponse = CreateQueueResponses[keyof CreateQueueResponses];
+
+export type SearchQueuesData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: never;
+    url: '/v1/queues/search';
+};
+
+export type SearchQueuesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchQueuesError = SearchQueuesErrors[keyof SearchQueuesErrors];
+
+export type SearchQueuesResponses = {
+    /**
+     * A page of queues.
+     */
+    200: {
+        data: Array<Queue>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchQueuesResponse = SearchQueuesResponses[keyof SearchQueuesResponses];
+
+export type UpsertQueueData = {
+    body: QueueDraftWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * Your own id for it, unique in the account.
+         */
+        external_id: string;
+    };
+    query?: never;
+    url: '/v1/queues/by/external_id/{external_id}';
+};
+
+export type UpsertQueueErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpsertQueueError = UpsertQueueErrors[keyof UpsertQueueErrors];
+
+export type UpsertQueueResponses = {
+    /**
+     * The queue that there was.
+     */
+    200: Queue;
+    /**
+     * The queue.
+     */
+    201: Queue;
+};
+
+export type UpsertQueueResponse = UpsertQueueResponses[keyof UpsertQueueResponses];
+
+export type DeleteQueueData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The queue's id.
+         */
+        queue_id: string;
+    };
+    query?: never;
+    url: '/v1/queues/{queue_id}';
+};
+
+export type DeleteQueueErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type DeleteQueueError = DeleteQueueErrors[keyof DeleteQueueErrors];
+
+export type DeleteQueueResponses = {
+    /**
+     * It is gone.
+     */
+    204: void;
+};
+
+export type DeleteQueueResponse = DeleteQueueResponses[keyof DeleteQueueResponses];
+
+export type GetQueueData = {
+    body?: never;
+    path: {
+        /**
+         * The queue's id.
+         */
+        queue_id: string;
+    };
+    query?: never;
+    url: '/v1/queues/{queue_id}';
+};
+
+export type GetQueueErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetQueueError = GetQueueErrors[keyof GetQueueErrors];
+
+export type GetQueueResponses = {
+    /**
+     * The queue.
+     */
+    200: Queue;
+};
+
+export type GetQueueResponse = GetQueueResponses[keyof GetQueueResponses];
+
+export type UpdateQueueData = {
+    body: QueuePatchWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The queue's id.
+         */
+        queue_id: string;
+    };
+    query?: never;
+    url: '/v1/queues/{queue_id}';
+};
+
+export type UpdateQueueErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpdateQueueError = UpdateQueueErrors[keyof UpdateQueueErrors];
+
+export type UpdateQueueResponses = {
+    /**
+     * The queue.
+     */
+    200: Queue;
+};
+
+export type UpdateQueueResponse = UpdateQueueResponses[keyof UpdateQueueResponses];
+
+export type GetQueueStatusData = {
+    body?: never;
+    path: {
+        /**
+         * The queue's id.
+         */
+        queue_id: string;
+    };
+    query?: never;
+    url: '/v1/queues/{queue_id}/status';
+};
+
+export type GetQueueStatusErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetQueueStatusError = GetQueueStatusErrors[keyof GetQueueStatusErrors];
+
+export type GetQueueStatusResponses = {
+    /**
+     * How it stands at this moment.
+     */
+    200: QueueStatus;
+};
+
+export type GetQueueStatusResponse = GetQueueStatusResponses[keyof GetQueueStatusResponses];
+
+export type ListWaitingCallsData = {
+    body?: never;
+    path: {
+        /**
+         * The queue's id.
+         */
+        queue_id: string;
+    };
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * position or joined_at, with `-` in front for descending.
+         */
+        sort?: 'position' | '-position' | 'joined_at' | '-joined_at';
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Only those with this status.
+         */
+        status?: 'waiting' | 'offered';
+        /**
+         * Only those with this priority.
+         */
+        priority?: number;
+        /**
+         * Only those that are offered to this agent.
+         */
+        agent_id?: string;
+        /**
+         * Only those that were assigned to this agent.
+         */
+        assigned_agent_id?: string;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/queues/{queue_id}/waiting_calls';
+};
+
+export type ListWaitingCallsErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListWaitingCallsError = ListWaitingCallsErrors[keyof ListWaitingCallsErrors];
+
+export type ListWaitingCallsResponses = {
+    /**
+     * A page of waiting calls.
+     */
+    200: {
+        data: Array<WaitingCall>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListWaitingCallsResponse = ListWaitingCallsResponses[keyof ListWaitingCallsResponses];
+
+export type GetWaitingCallData = {
+    body?: never;
+    path: {
+        /**
+         * The call's id.
+         */
+        call_id: string;
+    };
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/waiting_calls/{call_id}';
+};
+
+export type GetWaitingCallErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetWaitingCallError = GetWaitingCallErrors[keyof GetWaitingCallErrors];
+
+export type GetWaitingCallResponses = {
+    /**
+     * The waiting call.
+     */
+    200: WaitingCall;
+};
+
+export type GetWaitingCallResponse = GetWaitingCallResponses[keyof GetWaitingCallResponses];
 
 export type ListRecordingsData = {
     body?: never;
