@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -95,6 +96,8 @@ func (s *Session) perform(i webhooks.Instruction) *webhooks.Trigger {
 		s.sendDigits(i)
 	case *webhooks.Tag:
 		s.setData(i.Data)
+	default:
+		return s.failed(fmt.Errorf("%s is not available yet", i.Verb()))
 	}
 	return nil
 }
@@ -124,7 +127,7 @@ func (s *Session) outcome(i webhooks.Instruction, t *webhooks.Trigger) {
 		s.rest = slices.Concat(sub.Instructions, s.rest)
 		return
 	}
-	if target := actionOf(i); target != nil {
+	if target := webhooks.ActionOf(i); target != nil {
 		s.askNext(webhooks.ReasonAction, *target, t)
 	}
 }
@@ -137,8 +140,8 @@ func (s *Session) tell(i webhooks.Instruction, t *webhooks.Trigger) {
 	case s.fenced(): // the process that has the call now tells
 	case ok && sub.Target != nil:
 		s.notify(webhooks.ReasonOn, *sub.Target, t)
-	case !ok && actionOf(i) != nil:
-		s.notify(webhooks.ReasonAction, *actionOf(i), t)
+	case !ok && webhooks.ActionOf(i) != nil:
+		s.notify(webhooks.ReasonAction, *webhooks.ActionOf(i), t)
 	}
 }
 
@@ -149,19 +152,6 @@ func subFor(i webhooks.Instruction, o webhooks.Outcome) (webhooks.Sub, bool) {
 	}
 	sub, ok := on["default"]
 	return sub, ok
-}
-
-// actionOf returns the action of the verbs that have one.
-func actionOf(i webhooks.Instruction) *webhooks.Target {
-	switch i := i.(type) {
-	case *webhooks.Gather:
-		return i.Action
-	case *webhooks.Record:
-		return i.Action
-	case *webhooks.Dial:
-		return i.Action
-	}
-	return nil
 }
 
 // take puts a live change into the session's queue. Under the lock that call.ended is emitted under, so that every
