@@ -1,12 +1,16 @@
 package number_test
 
 import (
+	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/nyaruka/phonenumbers"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/app"
@@ -315,4 +319,22 @@ func TestDialedFindsTheAccountsOwnNumber(t *testing.T) {
 			t.Errorf("First of an account without: %t, %v", found, err)
 		}
 	})
+}
+
+// Mobile numbers of China are taken as they are; the library must say the same of each of them, from wherever it is read.
+func TestMobileNumbersOfChinaAreReadAsTheLibraryReadsThem(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		text := fmt.Sprintf("+861%d%09d", 3+random.IntN(7), random.IntN(1_000_000_000))
+		for _, country := range []string{"CN", "US", "IT"} {
+			parsed, err := phonenumbers.Parse(text, country)
+			if err != nil || !phonenumbers.IsPossibleNumber(parsed) {
+				t.Fatalf("%s: the library cannot read it: %v", text, err)
+			}
+			want := phonenumbers.Format(parsed, phonenumbers.E164)
+			if got, ok := number.Normal(text, country); !ok || got != want {
+				t.Fatalf("%s in %s: got %q, want %q", text, country, got, want)
+			}
+		}
+	}
 }
