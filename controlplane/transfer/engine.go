@@ -56,21 +56,37 @@ func (e *engine) row(r sheet.Row) (map[string]string, Outcome) {
 	return row, Outcome{Line: r.Line}
 }
 
-// batch writes rows in a transaction, and gives one outcome for each. What a wrong row has written is undone; no other
-// row is touched by that. An error says nothing about a row, and leaves the transaction to be rolled back.
-func (e *engine) batch(ctx context.Context, tx *db.Tx, rows []sheet.Row) ([]Outcome, error) {
-	outcomes := make([]Outcome, len(rows))
-	given, places := make([]map[string]string, 0, len(rows)), make([]int, 0, len(rows))
+// ready is a batch before its transaction.
+type ready struct {
+	outcomes []Outcome           // one for each row, complete for those that are wrong already
+	given    []map[string]string // the others
+	places   []int               // of each given one among the outcomes
+	prepared any                 // see Resource.Prepare
+}
+
+// ready does with a batch what can be done before its transaction.
+func (e *engine) ready(rows []sheet.Row) ready {
+	b := ready{outcomes: make([]Outcome, len(rows)), given: make([]map[string]string, 0, len(rows)), places: make([]int, 0, len(rows))}
 	for i, r := range rows {
 		var row map[string]string
-		if row, outcomes[i] = e.row(r); row != nil {
-			given, places = append(given, row), append(places, i)
+		if row, b.outcomes[i] = e.row(r); row != nil {
+			b.given, b.places = append(b.given, row), append(b.places, i)
 		}
 	}
+	if e.resource.Prepare != nil {
+		b.prepared = e.resource.Prepare(b.given)
+	}
+	return b
+}
+
+// batch writes rows in a transaction, and gives one outcome for each. What a wrong row has written is undone; no other
+// row is touched by that. An error says nothing about a row, and leaves the transaction to be rolled back.
+func (e *engine) batch(ctx context.Context, tx *db.Tx, b ready) ([]Outcome, error) {
+	outcomes, given, places := slices.Clone(b.outcomes), b.given, b.places
 	done := make([]Outcome, len(given))
 	if e.resource.Bulk != nil && len(given) > 0 {
 		var err error
-		if done, err = e.together(ctx, tx, given); err != nil {
+		if done, err = e.together(ctx, tx, b); err != nil {
 			return nil, err
 		}
 	}
@@ -88,9 +104,9 @@ func (e *engine) batch(ctx context.Context, tx *db.Tx, rows []sheet.Row) ([]Outc
 }
 
 // together gives the rows to Bulk; after its failure none has an outcome.
-func (e *engine) together(ctx context.Context, tx *db.Tx, rows []map[string]string) (done []Outcome, err error) {
+func (e *engine) together(ctx context.Context, tx *db.Tx, b ready) (done []Outcome, err error) {
 	err = savepoint(ctx, tx, func() error {
-		done, err = e.resource.Bulk(ctx, tx, e.who, rows, e.on)
+		done, err = e.resource.Bulk(ctx, tx, e.who, b.given, b.prepared, e.on)
 		return err
 	})
 	if err == nil {
@@ -100,7 +116,7 @@ func (e *engine) together(ctx context.Context, tx *db.Tx, rows []map[string]stri
 		return nil, err
 	}
 	// What it was, each row will tell by itself.
-	return make([]Outcome, len(rows)), nil
+	return make([]Outcome, len(b.given)), nil
 }
 
 func (e *engine) single(ctx context.Context, tx *db.Tx, row map[string]string) (done Outcome, err error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -73,6 +74,7 @@ func Of[T, D any, P db.Entity[T], Q rest.Drafted[D]](direct func() *rest.Direct,
 	// What is stored with the object is not stored for many at once.
 	if s.Together && r.Stored == nil {
 		made.Bulk = o.many
+		made.Prepare = o.prepare
 	}
 	return made
 }
@@ -388,8 +390,40 @@ func (o of[T, D, P, Q]) remove(ctx context.Context, tx *db.Tx, who auth.Caller, 
 	return o.resource.Removed(ctx, tx, who, object)
 }
 
+// prepared is a draft, or what is wrong with its row. It is neither where only the transaction can say.
+type prepared[D any] struct {
+	draft D
+	err   error
+	there bool
+}
+
+// prepare is Resource.Prepare: the drafts of rows that name nothing which must be looked up.
+func (o of[T, D, P, Q]) prepare(rows []map[string]string) any {
+	drafts := make([]prepared[D], len(rows))
+	for i, row := range rows {
+		if slices.ContainsFunc(o.shape.Members, func(m Member) bool { return m.Value != nil && row[m.Name] != "" }) {
+			continue
+		}
+		p := &drafts[i]
+		p.draft, p.err = o.made(context.Background(), nil, auth.Caller{}, row)
+		_, wrong := rowError(p.err)
+		p.there = p.err == nil || wrong
+	}
+	return drafts
+}
+
+// made is the draft of a row.
+func (o of[T, D, P, Q]) made(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string) (d D, err error) {
+	body, err := o.body(ctx, tx, who, row)
+	if err != nil {
+		return d, err
+	}
+	return o.draft(body)
+}
+
 // many is Resource.Bulk.
-func (o of[T, D, P, Q]) many(ctx context.Context, tx *db.Tx, who auth.Caller, rows []map[string]string, on OnDuplicate) ([]Outcome, error) {
+func (o of[T, D, P, Q]) many(ctx context.Context, tx *db.Tx, who auth.Caller, rows []map[string]string, ready any, on OnDuplicate) ([]Outcome, error) {
+	drafts := ready.([]prepared[D])
 	outcomes := make([]Outcome, len(rows))
 	// Whom a new object belongs to is decided one by one.
 	if _, narrowed := who.Scope.Rows(); narrowed && db.Owner(new(T)) != nil {
@@ -429,7 +463,7 @@ func (o of[T, D, P, Q]) many(ctx context.Context, tx *db.Tx, who auth.Caller, ro
 			}
 			continue
 		}
-		object, err := o.object(ctx, tx, who, row)
+		object, err := o.object(ctx, tx, who, row, drafts[i])
 		if p, ok := rowError(err); ok {
 			outcomes[i] = wrong(p)
 			continue
@@ -494,12 +528,11 @@ func (o of[T, D, P, Q]) taken(ctx context.Context, tx *db.Tx, who auth.Caller, c
 }
 
 // object makes a new object as rest.Insert does, but for storing it.
-func (o of[T, D, P, Q]) object(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string) (*T, error) {
-	body, err := o.body(ctx, tx, who, row)
-	if err != nil {
-		return nil, err
+func (o of[T, D, P, Q]) object(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string, ready prepared[D]) (*T, error) {
+	d, err := ready.draft, ready.err
+	if !ready.there {
+		d, err = o.made(ctx, tx, who, row)
 	}
-	d, err := o.draft(body)
 	if err != nil {
 		return nil, err
 	}

@@ -19,10 +19,13 @@ type Resource struct {
 	// Problem (other than Unavailable, TooMany and Internal) is the row's error, and what it has written is undone. Any
 	// other error ends the batch.
 	Import func(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string, on OnDuplicate) (Outcome, error)
-	// Bulk, where set, is given each batch first, and writes what it can write together: the outcomes are in the order of
+	// Prepare, where set, does what a batch needs before its transaction, while the batch before it is written. It is called
+	// by another goroutine than the rest.
+	Prepare func(rows []map[string]string) (prepared any)
+	// Bulk, where set, is given each batch first, with what Prepare made of it, and writes what it can write together: the outcomes are in the order of
 	// the rows, and those without a Verdict are given to Import afterwards, in order; so must be a row whose object an
 	// earlier one of the batch writes. After an error all is undone, and all rows are given to Import.
-	Bulk func(ctx context.Context, tx *db.Tx, who auth.Caller, rows []map[string]string, on OnDuplicate) ([]Outcome, error)
+	Bulk func(ctx context.Context, tx *db.Tx, who auth.Caller, rows []map[string]string, prepared any, on OnDuplicate) ([]Outcome, error)
 	// Remove deletes an object that an import has created, unless its etag is another by now (a Precondition problem).
 	Remove func(ctx context.Context, tx *db.Tx, who auth.Caller, id, etag string) error
 	// Restore makes an object what it was before an import has updated it, unless its etag is another by now, and gives

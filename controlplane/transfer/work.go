@@ -1,12 +1,14 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -184,7 +186,7 @@ func (t *task) trial(ctx context.Context, report io.Writer) (counts Counts, err 
 				if len(given) == 0 {
 					return errors.Join(errTrial, w.Close())
 				}
-				outcomes, err := t.eng.batch(ctx, tx, given)
+				outcomes, err := t.eng.batch(ctx, tx, t.eng.ready(given))
 				if err != nil {
 					return err
 				}
@@ -239,23 +241,57 @@ func (t *task) commitAll(ctx context.Context) error {
 			return refusal(err)
 		}
 	}
+	reading, stop := context.WithCancel(ctx)
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer stop()
+	coming := make(chan coming)
+	reader.Go(func() {
+		defer close(coming)
+		t.readAhead(reading, source, coming)
+	})
 	for {
 		if t.imp.Counts != nil {
 			t.run.Result(t.imp.Counts.result())
 		}
 		t.run.Progress(t.imp.Position, *t.imp.Rows)
-		given, err := rows(source)
-		if err != nil || len(given) == 0 {
-			return err
+		next, more := <-coming
+		if !more || next.err != nil {
+			return cmp.Or(next.err, context.Cause(ctx))
 		}
-		if err := t.around(ctx, func(ctx context.Context) error { return t.commitBatch(ctx, given) }); err != nil {
+		if err := t.around(ctx, func(ctx context.Context) error { return t.commitBatch(ctx, next.batch) }); err != nil {
 			return err
 		}
 	}
 }
 
+// coming is the next batch of a file, or why there is none.
+type coming struct {
+	batch ready
+	err   error
+}
+
+// readAhead makes the batches of a file ready, each while the one before it is written, until there are no more or ctx ends.
+// With PostgreSQL, which works in a process of its own, an import of numbers is half as fast again.
+func (t *task) readAhead(ctx context.Context, source *sheet.Reader, to chan<- coming) {
+	for {
+		given, err := rows(source)
+		if err == nil && len(given) == 0 {
+			return
+		}
+		select {
+		case to <- coming{t.eng.ready(given), err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
 // commitBatch writes the next rows.
-func (t *task) commitBatch(ctx context.Context, given []sheet.Row) error {
+func (t *task) commitBatch(ctx context.Context, given ready) error {
 	next := *t.imp
 	err := t.run.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if next.BeganAt == nil {
@@ -272,7 +308,7 @@ func (t *task) commitBatch(ctx context.Context, given []sheet.Row) error {
 			counts = *t.imp.Counts
 		}
 		counts.add(outcomes)
-		next.Counts, next.Position = &counts, t.imp.Position+int64(len(given))
+		next.Counts, next.Position = &counts, t.imp.Position+int64(len(given.outcomes))
 		b := &batch{ImportID: t.imp.ID, Number: t.imp.Position / batchRows, AccountID: t.imp.AccountID, Outcomes: outcomes}
 		if _, err := tx.Write().NewInsert().Model(b).Exec(ctx); err != nil {
 			return db.Check(err)
