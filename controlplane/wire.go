@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/message"
 	"github.com/hookswitch/hookswitch/controlplane/notice"
 	"github.com/hookswitch/hookswitch/controlplane/number"
+	"github.com/hookswitch/hookswitch/controlplane/problem"
 	"github.com/hookswitch/hookswitch/controlplane/queue"
 	"github.com/hookswitch/hookswitch/controlplane/recording"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
@@ -77,6 +79,17 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 		Calls: calls, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Suspended: p.suspended, Log: p.cfg.Logger,
 	}
 	calls.Edges = p.edges
+	p.edges.MaskOf = func(ctx context.Context, account webhooks.AccountID, id webhooks.CredentialID) (auth.Mask, error) {
+		user, found, err := agents.UserOf(ctx, string(account), string(id))
+		if err != nil || !found {
+			return auth.Mask{}, err
+		}
+		who, err := p.users.Check(ctx, auth.Caller{AccountID: string(account), UserID: user})
+		if _, refused := errors.AsType[*problem.Problem](err); refused {
+			return auth.Mask{Numbers: true}, nil // disabled: the phone rings on, and shows nobody's number
+		}
+		return who.Mask, err
+	}
 	if err := p.findDefault(ctx); err != nil {
 		return err
 	}

@@ -200,19 +200,33 @@ func lock(ctx context.Context, tx *db.Tx, account string) error {
 
 // OwnerOf finds the user whose extension a credential is, and that user's department; found is false when no agent has it.
 func (s *Service) OwnerOf(ctx context.Context, tx *db.Tx, account, credentialID string) (userID, departmentID string, found bool, err error) {
-	if credentialID == "" {
-		return "", "", false, nil
-	}
-	a, err := db.Find[Agent](ctx, tx, auth.Account(account), func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("?TableAlias.credential_id = ?", credentialID)
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", "", false, nil
-	}
-	if err != nil {
+	a, found, err := ofExtension(ctx, tx, account, credentialID)
+	if err != nil || !found {
 		return "", "", false, err
 	}
 	return a.UserID, a.DepartmentID, true, nil
+}
+
+// UserOf finds the user whose extension a credential is; found is false when no agent has it.
+func (s *Service) UserOf(ctx context.Context, account, credentialID string) (userID string, found bool, err error) {
+	a, found, err := ofExtension(ctx, s.DB, account, credentialID)
+	if err != nil || !found {
+		return "", false, err
+	}
+	return a.UserID, true, nil
+}
+
+func ofExtension(ctx context.Context, conn db.Conn, account, credentialID string) (a *Agent, found bool, err error) {
+	if credentialID == "" {
+		return nil, false, nil
+	}
+	a, err = db.Find[Agent](ctx, conn, auth.Account(account), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("?TableAlias.credential_id = ?", credentialID)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	return a, err == nil, err
 }
 
 // Reports gives the users whose agents report to a user's agent, directly or through others.

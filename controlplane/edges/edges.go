@@ -13,6 +13,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/app"
+	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/call"
@@ -44,6 +45,8 @@ type Service struct {
 	// no list, and every default.
 	Blocklist *blocklist.Service
 	Settings  *setting.Service
+	// MaskOf is what the person at an extension may not see; nil hides nothing.
+	MaskOf func(ctx context.Context, account webhooks.AccountID, id webhooks.CredentialID) (auth.Mask, error)
 	// Suspended reports whether an account is not served: its calls are refused, its numbers answer nobody. nil is none.
 	Suspended func(ctx context.Context, id webhooks.AccountID) (bool, error)
 	Log       *slog.Logger

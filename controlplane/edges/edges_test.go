@@ -20,6 +20,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
 	"github.com/hookswitch/hookswitch/controlplane/app"
+	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blob"
 	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
@@ -431,6 +432,24 @@ func TestTargetsBecomeHops(t *testing.T) {
 		got, err := h.Resolve(t.Context(), to(mobile, "1002", ""))
 		if err != nil || got.Hops[0].Username != "u" || got.Hops[0].Password != "p" || got.Hops[0].Realm != "r" || got.Hops[0].PAI != "" || got.Hops[1].PAI != "+862368925280" {
 			t.Errorf("%+v, %v", got, err)
+		}
+		// A person who may not see customers' numbers does not see them on the phone, but extensions and own numbers.
+		h.MaskOf = func(_ context.Context, _ webhooks.AccountID, id webhooks.CredentialID) (auth.Mask, error) {
+			return auth.Mask{Numbers: string(id) == c1001}, nil
+		}
+		for name, c := range map[string]struct {
+			q             control.ResolveQuery
+			caller, shown string
+		}{
+			"a customer to a masked phone":   {to(webhooks.DialTarget{Extension: "1001"}, "+8613800138000", ""), "+8613800138000", "************00"},
+			"a customer to another phone":    {to(webhooks.DialTarget{Extension: "1002"}, "+8613800138000", ""), "+8613800138000", ""},
+			"an extension to a masked phone": {to(webhooks.DialTarget{Extension: "1001"}, "1002", ""), "1002", ""},
+			"the account to a masked phone":  {to(webhooks.DialTarget{Extension: "1001"}, "1002", "02368925278"), first, ""},
+		} {
+			got, err := h.Resolve(t.Context(), c.q)
+			if err != nil || len(got.Hops) == 0 || got.Hops[0].CallerID != c.caller || got.Hops[0].Shown != c.shown {
+				t.Errorf("%s: %+v, %v", name, got, err)
+			}
 		}
 		other, err := h.Resolve(t.Context(), control.ResolveQuery{AccountID: resttest.OtherAccount, Target: mobile, From: "2001"})
 		if said(err) != "not_allowed" {

@@ -102,6 +102,9 @@ func (s *Service) phones(ctx context.Context, a *account.Account, c *credential.
 	if len(contacts) == 0 {
 		return control.Resolved{}, unreachable("extension %s is not registered: no phone has signed in for it", c.Extension)
 	}
+	if like.Shown, err = s.hidden(ctx, a, c, shown); err != nil {
+		return control.Resolved{}, err
+	}
 	like.Kind, like.CallerID, like.CallerHost, like.CredentialID = control.KindPhone, shown, c.Domain, webhooks.CredentialID(c.ID)
 	var out control.Resolved
 	for _, contact := range contacts {
@@ -110,6 +113,22 @@ func (s *Service) phones(ctx context.Context, a *account.Account, c *credential.
 		out.Hops = append(out.Hops, hop)
 	}
 	return out, nil
+}
+
+// hidden is what a phone is shown instead of a caller's number that its person may not see, "" for nothing. Extensions and the
+// account's own numbers are no customers'.
+func (s *Service) hidden(ctx context.Context, a *account.Account, called *credential.Credential, shown string) (string, error) {
+	if s.MaskOf == nil || credential.IsExtension(shown) {
+		return "", nil
+	}
+	mask, err := s.MaskOf(ctx, webhooks.AccountID(a.ID), webhooks.CredentialID(called.ID))
+	if err != nil || !mask.Numbers {
+		return "", err
+	}
+	if _, own, err := s.Numbers.Dialed(ctx, a, shown); err != nil || own {
+		return "", err
+	}
+	return mask.Number(shown), nil
 }
 
 // shownInside is the caller ID on a phone of the account: who calls, an extension or a number from outside, unless the

@@ -3,6 +3,8 @@ package calltest
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -597,6 +599,30 @@ func TestHeadersAndCallerIDOfADial(t *testing.T) {
 		}
 		if from := m.header("From"); user(uri(from)) != "+862368925278" || !bytes.Contains([]byte(from), []byte("Front desk")) {
 			t.Errorf("From: %s", from)
+		}
+	})
+}
+
+// A phone whose person may not see the caller's number gets it nowhere in the INVITE; the record has it.
+func TestAPhoneIsNotShownANumberThatItsPersonMayNotSee(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		callee := b.Phone("1002")
+		b.Plane.OnResolve = func(control.ResolveQuery) (control.Resolved, error) {
+			hop := callee.Hop("+8613800138000")
+			hop.Shown = "************00"
+			return control.Resolved{Hops: []control.Hop{hop}}, nil
+		}
+		dialing(b, to1002, `,"caller_name":"13800138000 8613800138000"`)
+		ringing := callee.Rings()
+		if from := user(uri(ringing.request.header("From"))); from != "************00" {
+			t.Errorf("From: %s", from)
+		}
+		if text := fmt.Sprint(ringing.request.headers, ringing.request.body); strings.Contains(text, "13800138000") {
+			t.Errorf("the number is in the INVITE: %s", text)
+		}
+		initiated := b.Events(webhooks.EventCallInitiated)
+		if got := initiated[len(initiated)-1].Data.From; got != "+8613800138000" {
+			t.Errorf("the record says that %s called", got)
 		}
 	})
 }

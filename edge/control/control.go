@@ -190,6 +190,7 @@ type Hop struct {
 	Password     string                `json:"password,omitempty"`
 	Realm        string                `json:"realm,omitempty"` // the only realm these are given to; "" any of this hop's
 	CallerID     string                `json:"caller_id"`
+	Shown        string                `json:"shown,omitempty"`       // in From instead of CallerID, to a phone whose person may not see that
 	CallerHost   string                `json:"caller_host,omitempty"` // host of From; "" the edge's address
 	PAI          string                `json:"pai,omitempty"`
 	To           string                `json:"to"` // the called party as the record shows it

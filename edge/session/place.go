@@ -201,6 +201,18 @@ func (s *Session) offer(peer netip.Addr, p placing) ([]byte, error) {
 	return sdp.Offer(s.sdp.local), nil
 }
 
+// shownTo is who calls, as a hop is shown it. Whoever may not see the caller's number is not shown it as a name either.
+func (p placing) shownTo(hop control.Hop, host string) sip.Party {
+	if hop.Shown == "" {
+		return sip.Party{Display: p.callerName, User: hop.CallerID, Host: host}
+	}
+	name := p.callerName
+	if strings.Contains(name, strings.TrimPrefix(hop.CallerID, "+")) {
+		name = ""
+	}
+	return sip.Party{Display: name, User: hop.Shown, Host: host}
+}
+
 func (s *Session) inviteConfig(hop control.Hop, p placing, dest netip.AddrPort, offer []byte, alone bool) sip.InviteConfig {
 	host := hop.CallerHost
 	if host == "" {
@@ -208,7 +220,7 @@ func (s *Session) inviteConfig(hop control.Hop, p placing, dest netip.AddrPort, 
 	}
 	c := sip.InviteConfig{
 		URI: hop.URI, Transport: hop.Transport, Destination: dest,
-		From:          sip.Party{Display: p.callerName, User: hop.CallerID, Host: host},
+		From:          p.shownTo(hop, host),
 		To:            sip.Party{User: hop.To, Host: dest.Addr().String()},
 		Headers:       sipHeaders(p.headers),
 		Body:          offer,
