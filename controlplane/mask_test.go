@@ -12,6 +12,7 @@ import (
 	"maps"
 	"mime/multipart"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ func shows(text string) bool {
 
 // Everything that a person can read through the API is read by one from whom numbers are hidden, and who may otherwise
 // do everything. Out of reach here, because they come with resources of their own, are what a program does with a number
-// that it was given (its webhooks, the SIP of a phone) and what was written into free texts, metadata and data.
+// that it was given (its webhooks) and what was written into free texts, metadata and data.
 func TestHiddenNumbersAppearNowhere(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) { hidden(t, found(t, "")) })
 	t.Run("postgres", func(t *testing.T) { hidden(t, found(t, dbtest.PostgresURL(t))) })
@@ -87,6 +88,7 @@ func hidden(t *testing.T, c *company) {
 	t.Run("no filter tells whether it is there", w.guess)
 	t.Run("no export has it", w.export)
 	t.Run("no stream has it", w.stream)
+	t.Run("no phone is shown it", w.phone)
 	t.Run("who wears the mask cannot take it off", w.unmask)
 }
 
@@ -513,6 +515,43 @@ func (w *walk) stream(t *testing.T) {
 }
 
 // unmask tries all that would give its wearer, or somebody he makes, the numbers.
+// phone asks as an edge does that calls two phones for a customer: one of somebody from whom numbers are hidden, one not.
+func (w *walk) phone(t *testing.T) {
+	w.hire(t, "open", "", w.role(t, "numbers shown", []string{"calls.read"}, over("own"), false))
+	w.people["masked"] = &person{asker: w.masked, id: w.idOf(t, w.masked)}
+	for i, login := range []string{"masked", "open"} {
+		extension := fmt.Sprint(7001 + i)
+		credential := w.make(t, "/v1/credentials", map[string]any{"extension": extension, "password": password})
+		w.make(t, "/v1/agents", map[string]any{"user_id": w.people[login].id, "credential_id": credential})
+		_, err := w.edge.Register(t.Context(), control.Registration{
+			EdgeID: "edge_1", AccountID: w.seeded.AccountID, CredentialID: webhooks.CredentialID(credential), SIPCallID: extension, CSeq: 1,
+			Source: netip.MustParseAddrPort("198.51.100.7:5060"), Transport: "udp", Contacts: []control.Contact{{URI: "sip:" + extension + "@198.51.100.7", Expires: 600}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := w.edge.Resolve(t.Context(), control.ResolveQuery{
+			AccountID: w.seeded.AccountID, EdgeID: "edge_1", Target: webhooks.DialTarget{Extension: extension}, From: stranger, // the canary is planted as a number of the account
+		})
+		if err != nil || len(got.Hops) != 1 {
+			t.Fatalf("%s: %+v, %v", login, got, err)
+		}
+		if shown := got.Hops[0].Shown; (shown == "") != (login == "open") || strings.Contains(shown, stranger[5:len(stranger)-2]) {
+			t.Errorf("the phone of %q is shown %q", login, shown)
+		}
+	}
+}
+
+// idOf is the id of the user who is signed in.
+func (w *walk) idOf(t *testing.T, as asker) string {
+	t.Helper()
+	var me struct {
+		User struct{ ID string }
+	}
+	w.want(t, as, http.StatusOK, &me, http.MethodGet, "/v1/me", nil)
+	return me.User.ID
+}
+
 func (w *walk) unmask(t *testing.T) {
 	open := w.role(t, "everything", []string{"*"}, over("all"), false)
 	mask := w.role(t, "the mask", []string{}, over("own"), true)
