@@ -297,6 +297,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: not so within 20 s", what)
 		}
+		<-time.After(20 * time.Millisecond)
 	}
 }
 

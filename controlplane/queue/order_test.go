@@ -75,7 +75,7 @@ func TestTheOrderStaysRightWhateverHappens(t *testing.T) {
 			return calls
 		}
 		joined := 0
-		for step := range 300 {
+		for step := range 150 {
 			f.clock.pass(time.Duration(random.IntN(40)) * time.Second)
 			f.renew(t, edge("a", 1))
 			switch what := random.IntN(10); {

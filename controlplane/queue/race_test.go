@@ -87,7 +87,7 @@ func TestNobodyIsTakenTwice(t *testing.T) {
 	for name, c := range map[string]struct {
 		location func(*testing.T) string
 		callers  int
-	}{"sqlite": {dbtest.SQLiteURL, 500}, "postgres": {dbtest.PostgresURL, 2000}} {
+	}{"sqlite": {dbtest.SQLiteURL, 150}, "postgres": {dbtest.PostgresURL, 500}} {
 		t.Run(name, func(t *testing.T) {
 			location := c.location(t)
 			first := dbtest.Open(t, location)
