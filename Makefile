@@ -29,10 +29,11 @@ run: deps-run build ## set up and start everything on the embedded default: SIP 
 build: ## bin/hookswitch, one static binary
 	CGO_ENABLED=0 go build -trimpath -o bin/hookswitch ./deploy/cmd/hookswitch
 
+# One package more at a time than there are processors: many tests mostly wait.
 .PHONY: test
 test: deps-test tools build ## set up and run every test: units, virtual-time calls, both databases, SIPp, baresip, the SDK
 	export HOOKSWITCH_CALLED=$$(mktemp -d); trap 'rm -r "$$HOOKSWITCH_CALLED"' EXIT; \
-		go test -race -timeout 15m ./... && go test -tags operations -run '^TestEveryOperationIsCalled$$' ./deploy
+		go test -race -p $$(( $$(nproc) + 1 )) -timeout 15m ./... && go test -tags operations -run '^TestEveryOperationIsCalled$$' ./deploy
 	cd sdk/typescript && npm ci --silent --no-audit --no-fund && HOOKSWITCH_BINARY=$(CURDIR)/bin/hookswitch npm test --silent
 
 .PHONY: check
