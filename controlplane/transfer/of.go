@@ -473,11 +473,8 @@ func (o of[T, D, P, Q]) many(ctx context.Context, tx *db.Tx, who auth.Caller, ro
 		}
 		fresh, places = append(fresh, *object), append(places, i)
 	}
-	if len(fresh) == 0 {
-		return outcomes, nil
-	}
-	if _, err := tx.Write().NewInsert().Model(&fresh).Exec(ctx); err != nil {
-		return nil, db.Check(err)
+	if err := db.InsertMany[T, P](ctx, tx, who.Scope, fresh); err != nil {
+		return nil, err
 	}
 	for n, i := range places {
 		id, etag := db.RowOf[T, P](&fresh[n]).Identity()
@@ -516,8 +513,9 @@ func (o of[T, D, P, Q]) taken(ctx context.Context, tx *db.Tx, who auth.Caller, c
 		ID    string `bun:"id"`
 		Value string `bun:"value"`
 	}
+	among, args := db.AnyOf(tx, column, values)
 	err := db.Select[T](tx, who.Scope).Column("id").ColumnExpr("?TableAlias.? AS value", bun.Ident(column)).
-		Where("?TableAlias.? IN (?)", bun.Ident(column), bun.List(values)).Scan(ctx, &found)
+		Where(among, args...).Scan(ctx, &found)
 	if err != nil {
 		return db.Check(err)
 	}

@@ -294,6 +294,10 @@ func (t *task) readAhead(ctx context.Context, source *sheet.Reader, to chan<- co
 func (t *task) commitBatch(ctx context.Context, given ready) error {
 	next := *t.imp
 	err := t.run.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		// A batch that is lost is read again: where it stands in the file is lost with it.
+		if err := tx.CommitAsync(ctx); err != nil {
+			return err
+		}
 		if next.BeganAt == nil {
 			// Before the first row: an object that was changed later, was changed by this import, or by somebody else.
 			now := db.Now()
