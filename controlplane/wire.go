@@ -15,6 +15,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/calendar"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/delivery"
 	"github.com/hookswitch/hookswitch/controlplane/department"
@@ -69,14 +70,15 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	p.credentials = &credential.Service{DB: p.db, Numbers: p.numbers}
 	trunks := &trunk.Service{DB: p.db, Numbers: p.numbers}
 	files := &media.Service{DB: p.db, Blobs: p.blobs, CheckAudio: p.cfg.CheckAudio}
-	calls := &call.Service{DB: p.db, Wake: feed.Wake, OwnerOf: agents.OwnerOf, DepartmentOf: agents.DepartmentOf}
+	customers := &customer.Service{DB: p.db}
+	calls := &call.Service{DB: p.db, Customers: customers, Wake: feed.Wake, OwnerOf: agents.OwnerOf, DepartmentOf: agents.DepartmentOf}
 	recordings := &recording.Service{DB: p.db, Blobs: p.blobs, Calls: calls}
 	calls.Also, calls.Release = append(calls.Also, recordings.Apply), recordings.Release
 	p.heed(settings, recordings)
 	blocked := &blocklist.Service{DB: p.db, Accounts: p.accounts, Log: p.cfg.Logger}
 	p.edges = &edges.Service{
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Apps: p.apps, Numbers: p.numbers, Trunks: trunks, Credentials: p.credentials,
-		Calls: calls, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Suspended: p.suspended, Log: p.cfg.Logger,
+		Calls: calls, Customers: customers, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Suspended: p.suspended, Log: p.cfg.Logger,
 	}
 	calls.Edges = p.edges
 	p.edges.MaskOf = func(ctx context.Context, account webhooks.AccountID, id webhooks.CredentialID) (auth.Mask, error) {
@@ -121,7 +123,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	for _, noun := range []interface {
 		Operations() map[string]rest.Operation
 	}{
-		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, calls, recordings, queues,
+		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, customers, calls, recordings, queues,
 		&calendar.Service{DB: p.db}, &dictionary.Service{DB: p.db}, settings, blocked, notices, messages, audited,
 		&event.Service{DB: p.db, Masks: masks}, endpoints, streams, jobs, transfers,
 	} {
@@ -133,7 +135,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	direct := func() *rest.Direct { return transfers.Direct }
 	transfers.Register(
 		transfer.Numbers(direct, p.numbers.Resource()), transfer.Credentials(direct, p.credentials.Resource()),
-		transfer.BlocklistEntries(direct, blocked.Resource()),
+		transfer.BlocklistEntries(direct, blocked.Resource()), transfer.Customers(direct, customers.Resource()),
 	)
 	api, err := rest.Mount(rest.Config{
 		DB: p.db, Bus: p.bus, Log: p.cfg.Logger, Authenticate: p.users.Authenticate, RatePerSecond: p.cfg.RatePerSecond, Observe: p.observe,

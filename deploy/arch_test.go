@@ -76,7 +76,7 @@ var shared = []string{
 
 // nouns are the resources, each of which may import those before it.
 var nouns = []string{
-	"account", "department", "role", "user", "app", "credential", "agent", "trunk", "number", "media", "call", "queue", "recording",
+	"account", "department", "role", "user", "app", "credential", "agent", "trunk", "number", "media", "customer", "call", "queue", "recording",
 	"calendar", "dictionary", "setting", "blocklist", "notice", "message", "audit", "endpoint", "transfer",
 }
 

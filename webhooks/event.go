@@ -99,6 +99,7 @@ type EventData struct {
 	NumberID      NumberID      `json:"number_id,omitempty"`
 	TrunkID       TrunkID       `json:"trunk_id,omitempty"`
 	CredentialID  CredentialID  `json:"credential_id,omitempty"`
+	CustomerID    CustomerID    `json:"customer_id,omitempty"`
 	ExternalID    string        `json:"external_id,omitempty"`
 	SIPCallID     string        `json:"sip_call_id,omitempty"`
 	Source        string        `json:"source,omitempty"`
@@ -182,7 +183,7 @@ const (
 
 // eventMembers is the shape of an event's data by its type: those with ? only where they are known.
 var eventMembers = map[EventType]string{
-	EventCallInitiated: "from? to? dialed? direction parent_call_id? application_id? number_id? trunk_id? credential_id? external_id? sip_call_id? source? agent_id? queue_id?",
+	EventCallInitiated: "from? to? dialed? direction parent_call_id? application_id? number_id? trunk_id? credential_id? customer_id? external_id? sip_call_id? source? agent_id? queue_id?",
 	EventCallRinging:   "early_media?",
 	EventCallAnswered:  "",
 	EventCallDetected:  "answered_by detection_duration kind?",

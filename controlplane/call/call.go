@@ -32,6 +32,7 @@ type Call struct {
 	NumberID       webhooks.NumberID       `bun:"number_id,nullzero" json:"number_id,omitempty"`
 	TrunkID        webhooks.TrunkID        `bun:"trunk_id,nullzero" json:"trunk_id,omitempty"`
 	CredentialID   webhooks.CredentialID   `bun:"credential_id,nullzero" json:"credential_id,omitempty"`
+	CustomerID     webhooks.CustomerID     `bun:"customer_id,nullzero" json:"customer_id,omitempty"`
 	SIPCallID      string                  `bun:"sip_call_id,nullzero" json:"sip_call_id,omitempty"`
 	Source         string                  `bun:"source,nullzero" json:"source,omitempty"` // IP address of the far side
 
@@ -100,6 +101,7 @@ type Origination struct {
 	Record        bool
 	Data          map[string]any
 	ExternalID    string
+	CustomerID    webhooks.CustomerID // whose number Target has; "" for nobody's
 	StartedAt     time.Time
 }
 

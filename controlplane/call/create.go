@@ -16,13 +16,16 @@ import (
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
-// Target is who is to be called: exactly one of Number, Extension and SIP.
+// Target is who is to be called: exactly one of Number, Extension, SIP and CustomerID.
 type Target struct {
 	Number    string `json:"number,omitempty"`
 	Extension string `json:"extension,omitempty"`
 	SIP       string `json:"sip,omitempty"`
 	Username  string `json:"username,omitempty"` // with SIP, for its challenge
 	Password  string `json:"password,omitempty"`
+	// CustomerID is a customer, and Phone which of the customer's numbers, from 0; nil for the first.
+	CustomerID string `json:"customer_id,omitempty"`
+	Phone      *int   `json:"phone,omitempty"`
 }
 
 // Draft is a call to be started. Exactly one of ApplicationID, URL and Program (with, for a URL, FallbackInstructions) says what happens when it is answered.
@@ -171,6 +174,10 @@ type createIn struct {
 // call's events find it.
 func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Call, error) {
 	d := in.Body
+	customerID, err := s.find(ctx, who, &d)
+	if err != nil {
+		return nil, err
+	}
 	if err := d.check(); err != nil {
 		return nil, err
 	}
@@ -178,6 +185,7 @@ func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Ca
 	if err != nil {
 		return nil, err
 	}
+	o.CustomerID = customerID
 	prepared, err := s.Edges.Prepare(ctx, o)
 	if err != nil {
 		return nil, err
@@ -236,7 +244,7 @@ func queued(d Draft, o Origination, p Prepared) *Call {
 		Row: db.Row{ID: string(o.CallID), AccountID: string(o.AccountID), ExternalID: d.ExternalID, Metadata: d.Metadata,
 			CreatedAt: o.StartedAt, UpdatedAt: o.StartedAt, Etag: "0"},
 		From: d.From, To: o.Target.Name(), Dialed: o.Target.Name(), Direction: webhooks.OutboundAPI, Status: webhooks.StatusQueued,
-		ApplicationID: p.ApplicationID, StartedAt: o.StartedAt, Data: d.Data,
+		ApplicationID: p.ApplicationID, CustomerID: o.CustomerID, StartedAt: o.StartedAt, Data: d.Data,
 		EdgeID: p.EdgeID, BootID: p.BootID, Epoch: 1, EdgeExpects: 1, NextSequence: 1,
 	}
 	if c.Metadata == nil {

@@ -53,6 +53,9 @@ func (c *Call) initiated(e webhooks.Event) {
 		c.ApplicationID = d.ApplicationID
 	}
 	c.NumberID, c.TrunkID, c.CredentialID = d.NumberID, d.TrunkID, d.CredentialID
+	if d.CustomerID != "" {
+		c.CustomerID = d.CustomerID
+	}
 	c.SIPCallID, c.Source = d.SIPCallID, d.Source
 	if c.StartedAt.IsZero() {
 		c.StartedAt = e.OccurredAt

@@ -12,6 +12,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/hookswitch/hookswitch/controlplane/auth"
+	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/event"
 	"github.com/hookswitch/hookswitch/controlplane/list"
@@ -29,6 +30,8 @@ type Service struct {
 	// Wake tells the readers of events, after a commit, that there are more (event.Feed.Wake). nil leaves them to look
 	// by themselves.
 	Wake func()
+	// Customers are whom calls may name by their ids; nil is none.
+	Customers *customer.Service
 	// OwnerOf says whose a leg is; nil is nobody's.
 	OwnerOf OwnerOf
 	// DepartmentOf gives the department that a user is in, "" for none: who starts a call owns it.
@@ -56,7 +59,7 @@ func (s *Service) Operations() map[string]rest.Operation {
 func table() list.Table {
 	return list.Table{Fields: list.Common(map[string]list.Field{
 		"from": {Mask: true}, "to": {Mask: true}, "direction": {}, "status": {}, "cause": {},
-		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {}, "sip_call_id": {},
+		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {}, "customer_id": {}, "sip_call_id": {},
 		"owner_id": {}, "department_id": {}, "ended_by": {}, "sip_code": {Type: list.Int},
 		"duration": {Type: list.Float}, "ring_duration": {Type: list.Float}, "talk_duration": {Type: list.Float},
 		"answered_at": {Type: list.Time}, "ended_at": {Type: list.Time},
@@ -167,6 +170,9 @@ type ActionTaken struct {
 func (s *Service) act(ctx context.Context, who auth.Caller, in actIn) (ActionTaken, error) {
 	program, err := in.Body.check()
 	if err != nil {
+		return ActionTaken{}, err
+	}
+	if err := in.Body.tells(who); err != nil {
 		return ActionTaken{}, err
 	}
 	c, err := db.Get[Call](ctx, s.DB, who.Scope, in.ID)

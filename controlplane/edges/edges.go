@@ -18,6 +18,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/media"
 	"github.com/hookswitch/hookswitch/controlplane/number"
@@ -41,6 +42,8 @@ type Service struct {
 	Calls       *call.Service
 	Recordings  *recording.Service
 	Files       *media.Service
+	// Customers are who may be calling; nil is nobody known.
+	Customers *customer.Service
 	// Blocklist decides which numbers may call and be called, and Settings how those that may not are answered; nil is
 	// no list, and every default.
 	Blocklist *blocklist.Service
@@ -167,7 +170,7 @@ func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepare
 	command := control.Originate{
 		CallID: o.CallID, AccountID: o.AccountID, Application: application, Target: o.Target, From: o.From, CallerName: o.CallerName,
 		Timeout: o.Timeout, TimeLimit: o.TimeLimit, Headers: o.Headers, SendDigits: o.SendDigits, Record: o.Record, Data: o.Data,
-		ExternalID: o.ExternalID, Language: a.Language(), StartedAt: o.StartedAt,
+		ExternalID: o.ExternalID, CustomerID: o.CustomerID, Language: a.Language(), StartedAt: o.StartedAt,
 	}
 	send := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, commandWithin)

@@ -160,6 +160,7 @@ func (s *Service) fromTrunk(ctx context.Context, in control.Incoming, t *trunk.T
 		from = in.PAI
 	}
 	r.From, r.Dialed, r.TrunkID = normal(from, a), in.ToUser, webhooks.TrunkID(t.ID)
+	r.CustomerID = s.calling(ctx, r)
 	e, err := s.blocked(ctx, a, blocklist.In, r.From)
 	if err != nil {
 		return control.Route{}, err
@@ -172,6 +173,19 @@ func (s *Service) fromTrunk(ctx context.Context, in control.Incoming, t *trunk.T
 	}
 	// Last, so that only a call that will be is counted.
 	return r, s.reserve(ctx, in.CallID, t)
+}
+
+// calling is the customer whose number a call comes from, "" for nobody. A call that would be, is: what is not known of its
+// caller is only logged.
+func (s *Service) calling(ctx context.Context, r control.Route) webhooks.CustomerID {
+	if s.Customers == nil {
+		return ""
+	}
+	id, err := s.Customers.WithNumber(ctx, r.AccountID, r.From)
+	if err != nil {
+		s.Log.Warn("customer.unknown", "account_id", r.AccountID, "error", err.Error())
+	}
+	return id
 }
 
 // route begins a route into an account, unless the account is suspended or full.

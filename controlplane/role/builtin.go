@@ -28,20 +28,20 @@ func builtIns(known Permissions) []Draft {
 		{Name: "Owner", Code: Owner, Permissions: []string{everything}, DataScopes: over(All)},
 		{Name: "Administrator", Code: Admin, Permissions: administering(known), DataScopes: over(All)},
 		{Name: "Supervisor", Code: Supervisor, DataScopes: over(DepartmentTree), Permissions: []string{
-			"agent_groups.*", "agents.*", "applications.read", "blocklist_entries.*", "calendars.read", "calls.*", "credentials.read",
+			"agent_groups.*", "agents.*", "applications.read", "blocklist_entries.*", "calendars.read", "calls.*", "credentials.read", "customers.*",
 			"departments.read", "dictionaries.read", "events.read", "exports.*", "jobs.read", "message_templates.read", "messages.*",
 			"numbers.read", "recordings.read", "registrations.read", "roles.read", "tokens.*", "users.read",
 		}},
 		{Name: "Agent", Code: Agent, DataScopes: over(Own), Permissions: []string{
-			"agent_groups.read", "agents.read", "calendars.read", "calls.*", "departments.read", "dictionaries.read", "events.read",
-			"message_templates.read", "messages.*", "recordings.read", "tokens.*",
+			"agent_groups.read", "agents.read", "calendars.read", "calls.*", "customers.*", "departments.read", "dictionaries.read",
+			"events.read", "message_templates.read", "messages.*", "recordings.read", "tokens.*",
 		}},
 		{Name: "Quality", Code: Quality, DataScopes: over(All), Permissions: []string{
-			"agent_groups.read", "agents.read", "calls.read", "departments.read", "dictionaries.read", "events.read", "exports.*", "jobs.read",
+			"agent_groups.read", "agents.read", "calls.read", "customers.read", "departments.read", "dictionaries.read", "events.read", "exports.*", "jobs.read",
 			"recordings.read", "users.read",
 		}},
 		{Name: "Developer", Code: Developer, DataScopes: over(All), Permissions: []string{
-			"api_keys.*", "applications.*", "calendars.*", "calls.*", "credentials.*", "dictionaries.*", "event_endpoints.*", "events.read",
+			"api_keys.*", "applications.*", "calendars.*", "calls.*", "credentials.*", "customers.*", "dictionaries.*", "event_endpoints.*", "events.read",
 			"jobs.*", "media.*", "message_providers.*", "message_templates.*", "messages.*", "numbers.*", "registrations.read", "settings.read", "tokens.*", "trunks.*",
 		}},
 		{Name: "Read only", Code: ReadOnly, Permissions: reading(known), DataScopes: over(All)},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 
 	"github.com/uptrace/bun"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
@@ -122,4 +124,72 @@ func BlocklistEntries[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r re
 			ExternalID(),
 		},
 	})
+}
+
+// Customers imports customers, each with an owner by login and a department by code where the table has them.
+func Customers[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Resource[customer.Customer, D]) Resource {
+	return Of[customer.Customer, D, *customer.Customer, Q](direct, r, Shape{
+		Name: "customers", Label: Label{"客户", "Customers"},
+		Members: []Member{
+			{Column: Column{
+				Name: "name", Label: Label{"姓名", "Name"}, Required: true, Aliases: []string{"客户姓名", "客户名称", "客户", "名称"}, Example: "欧阳春",
+			}},
+			{
+				Column: Column{
+					Name: "phones", Label: Label{"电话", "Phones"}, Required: true, Example: "13800138000, 02368925278",
+					Aliases: []string{"电话号码", "手机号", "手机", "联系电话", "号码", "phone", "phone number", "mobile", "telephone"},
+				},
+				Value: phones,
+			},
+			{Column: Column{Name: "email", Label: Label{"邮箱", "E-mail"}, Aliases: []string{"电子邮箱", "邮件", "email"}, Example: "ouyang@example.com"}},
+			{Column: Column{Name: "company", Label: Label{"公司", "Company"}, Aliases: []string{"公司名称", "单位"}, Example: ""}},
+			{
+				Column: Column{Name: "owner", Label: Label{"归属人", "Owner"}, Aliases: []string{"负责人", "归属坐席", "坐席"}, Example: ""},
+				Path:   "owner_id", Value: userID,
+			},
+			{
+				Column: Column{Name: "department", Label: Label{"部门", "Department"}, Aliases: []string{"归属部门"}, Example: ""},
+				Path:   "department_id", Value: departmentID,
+			},
+			{Column: Column{Name: "note", Label: Label{"备注", "Note"}, Aliases: []string{"说明", "remark"}, Example: ""}},
+			ExternalID(),
+		},
+	})
+}
+
+// phones are the numbers of a cell, as customers have them.
+func phones(_ context.Context, _ *db.Tx, _ auth.Caller, text string) (any, error) {
+	numbers, err := Values.value(text)
+	if err != nil {
+		return nil, err
+	}
+	all := []any{}
+	for _, number := range numbers.([]any) {
+		all = append(all, map[string]any{"number": number})
+	}
+	return all, nil
+}
+
+// userID finds a user by the login, or the id.
+func userID(ctx context.Context, tx *db.Tx, who auth.Caller, name string) (any, error) {
+	return idOf(ctx, tx, who, "/owner", "user", "users", "login", strings.ToLower(name), name)
+}
+
+// departmentID finds a department by its code, or its id.
+func departmentID(ctx context.Context, tx *db.Tx, who auth.Caller, name string) (any, error) {
+	return idOf(ctx, tx, who, "/department", "department", "departments", "code", name, name)
+}
+
+// idOf finds the row that has a key in a column, or a name as its id.
+func idOf(ctx context.Context, tx *db.Tx, who auth.Caller, at, what, table, column, key, name string) (any, error) {
+	var ids []string
+	err := tx.Read().NewSelect().Table(table).Column("id").Where("account_id = ?", who.AccountID).Where("? = ? OR id = ?", bun.Ident(column), key, name).
+		Limit(2).Scan(ctx, &ids)
+	switch {
+	case err != nil:
+		return nil, db.Check(err)
+	case len(ids) != 1:
+		return nil, problem.RefusedField(at, "unknown", "there is no %s %q in this account", what, name)
+	}
+	return ids[0], nil
 }

@@ -309,7 +309,8 @@ func (o of[T, D, P, Q]) update(ctx context.Context, tx *db.Tx, who auth.Caller, 
 		if err := rest.Patch(patch).Apply(&d); err != nil {
 			return err
 		}
-		if after, err := json.Marshal(d); err != nil || bytes.Equal(before, after) {
+		// Whoever may not see numbers is not told that one is right either.
+		if after, err := json.Marshal(d); err != nil || (bytes.Equal(before, after) && !who.Mask.Numbers) {
 			return errors.Join(err, errSame)
 		}
 		at := db.RowOf[T, P](object).UpdatedAt

@@ -101,9 +101,10 @@ type Route struct {
 	NumberID     webhooks.NumberID     `json:"number_id,omitempty"`
 	TrunkID      webhooks.TrunkID      `json:"trunk_id,omitempty"`
 	CredentialID webhooks.CredentialID `json:"credential_id,omitempty"`
-	Language     string                `json:"language,omitempty"`   // of system prompts; zh-CN or en
-	TimeLimit    webhooks.Seconds      `json:"time_limit,omitempty"` // 0: the edge's own, 4 h
-	KeepFor      webhooks.Seconds      `json:"keep_for,omitempty"`   // how long the edge may use it while the control plane is away
+	CustomerID   webhooks.CustomerID   `json:"customer_id,omitempty"` // who has From
+	Language     string                `json:"language,omitempty"`    // of system prompts; zh-CN or en
+	TimeLimit    webhooks.Seconds      `json:"time_limit,omitempty"`  // 0: the edge's own, 4 h
+	KeepFor      webhooks.Seconds      `json:"keep_for,omitempty"`    // how long the edge may use it while the control plane is away
 }
 
 // Formats of an application.
@@ -292,6 +293,7 @@ type Originate struct {
 	Record      bool                `json:"record,omitempty"`
 	Data        map[string]any      `json:"data,omitempty"`
 	ExternalID  string              `json:"external_id,omitempty"`
+	CustomerID  webhooks.CustomerID `json:"customer_id,omitempty"` // who is called
 	Language    string              `json:"language,omitempty"`
 	StartedAt   time.Time           `json:"started_at"`
 }

@@ -72,7 +72,7 @@ func (s *Session) emitInitiated() {
 	s.emit(webhooks.EventCallInitiated, webhooks.EventData{
 		From: c.From, To: c.To, Dialed: c.Dialed, Direction: c.Direction, ParentCallID: c.ParentCallID,
 		ApplicationID: s.app.ID, NumberID: c.NumberID, TrunkID: c.TrunkID, CredentialID: c.CredentialID,
-		ExternalID: c.ExternalID, SIPCallID: c.SIP.CallID, Source: c.SIP.Source,
+		CustomerID: c.CustomerID, ExternalID: c.ExternalID, SIPCallID: c.SIP.CallID, Source: c.SIP.Source,
 	})
 }
 

@@ -15,7 +15,7 @@ func (c *Calls) Originate(_ context.Context, o control.Originate) error {
 	s := c.newSession(c.ctx, o.CallID, o.AccountID, o.Application, o.Language)
 	s.call.Direction = webhooks.OutboundAPI
 	s.call.From, s.call.To, s.call.Dialed = o.From, o.Target.Name(), o.Target.Name()
-	s.call.ExternalID = o.ExternalID
+	s.call.ExternalID, s.call.CustomerID = o.ExternalID, o.CustomerID
 	s.call.ConversationID = webhooks.NewConversationID()
 	if !o.StartedAt.IsZero() {
 		s.call.StartedAt, s.cdr.StartedAt = o.StartedAt, o.StartedAt

@@ -60,7 +60,7 @@ func (m *routeMemory) recall(in control.Incoming) (control.Route, bool) {
 		return control.Route{}, false
 	}
 	r := kept.route
-	r.From = in.FromUser
+	r.From, r.CustomerID = in.FromUser, "" // another caller
 	if in.PAI != "" {
 		r.From = in.PAI
 	}

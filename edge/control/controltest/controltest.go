@@ -151,7 +151,7 @@ func everyMessage(t *testing.T, join Join) {
 		}, c.Credential)
 	exchange(t, "Route",
 		control.Incoming{CallID: "call_1", EdgeID: "edge_1", SIPCallID: "x@y", Source: netip.MustParseAddrPort("203.0.113.7:5060"), Transport: "udp", FromUser: "1001", ToUser: "1000", ToHost: "demo.example"},
-		control.Route{AccountID: "acc_1", Application: app, From: "1001", To: "1000", Dialed: "1000", NumberID: "num_1", TimeLimit: 14400, KeepFor: 60},
+		control.Route{AccountID: "acc_1", Application: app, From: "1001", To: "1000", Dialed: "1000", NumberID: "num_1", CustomerID: "cus_1", TimeLimit: 14400, KeepFor: 60},
 		func(fn func(context.Context, control.Incoming) (control.Route, error)) { half.OnRoute = fn }, c.Route)
 	exchange(t, "Register",
 		control.Registration{EdgeID: "edge_1", AccountID: "acc_1", CredentialID: "cred_1", CSeq: 4, Source: netip.MustParseAddrPort("[2001:db8::7]:5060"), Contacts: []control.Contact{{URI: "sip:1001@203.0.113.7:5062", Expires: 3600, Q: 0.5}}},
@@ -190,7 +190,7 @@ func everyMessage(t *testing.T, join Join) {
 			half.OnBeat = func(ctx context.Context, b control.Beat) error { _, err := fn(ctx, b); return err }
 		}, none(c.Beat))
 	exchange(t, "Originate",
-		control.Originate{CallID: "call_1", AccountID: "acc_1", Application: app, Target: webhooks.DialTarget{Extension: "1001"}, Data: map[string]any{"a": "b"}, Record: true, StartedAt: at}, struct{}{},
+		control.Originate{CallID: "call_1", AccountID: "acc_1", Application: app, Target: webhooks.DialTarget{Extension: "1001"}, CustomerID: "cus_1", Data: map[string]any{"a": "b"}, Record: true, StartedAt: at}, struct{}{},
 		func(fn func(context.Context, control.Originate) (struct{}, error)) {
 			otherHalf.OnOriginate = func(ctx context.Context, o control.Originate) error { _, err := fn(ctx, o); return err }
 		},

@@ -1,0 +1,228 @@
+package customer
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+
+	"github.com/uptrace/bun"
+
+	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/auth"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/list"
+	"github.com/hookswitch/hookswitch/controlplane/number"
+	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/controlplane/rest"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// Service is the operations on customers, and what others ask of them.
+type Service struct {
+	DB *db.DB
+}
+
+// Operations are the functions of customers.yaml.
+func (s *Service) Operations() map[string]rest.Operation {
+	all := rest.Operations(s.Resource())
+	all["listCustomers"] = rest.Op(s.list)
+	return all
+}
+
+// Written is what a caller writes of a customer. Whose it is, is written too: without a department it is in that of its
+// owner, as the owner is in one then.
+type Written struct {
+	rest.Keys
+	db.Owned
+	Draft
+}
+
+// Resource is how customers are made and changed, for whoever does so without a request.
+func (s *Service) Resource() rest.Resource[Customer, Written] {
+	return rest.Resource[Customer, Written]{
+		DB: s.DB, One: "Customer", Many: "Customers", Prefix: "cus", Table: table(),
+		Draft:  func(c *Customer) Written { return Written{Owned: c.Owned, Draft: c.Draft} },
+		Put:    put,
+		Stored: func(ctx context.Context, tx *db.Tx, _ auth.Caller, c *Customer) error { return index(ctx, tx, c) },
+	}
+}
+
+// table has no field of numbers: listed by them are only whole ones (see list), and q does not look into them.
+func table() list.Table {
+	return list.Table{
+		Fields: list.Common(map[string]list.Field{
+			"name": {Sort: true}, "email": {}, "company": {}, "owner_id": {}, "department_id": {},
+		}),
+		Search: []string{"name", "company", "email", "note"},
+	}
+}
+
+// byPhone is the parameter that leaves the customers with a number.
+const byPhone = "phone"
+
+func (s *Service) list(ctx context.Context, who auth.Caller, in rest.ListIn) (list.Page[Customer], error) {
+	q, err := table().Parse(in.Query, byPhone)
+	if err != nil {
+		return list.Page[Customer]{}, err
+	}
+	if !in.Query.Has(byPhone) {
+		return list.Run[Customer](ctx, s.DB, who.Scope, q)
+	}
+	if who.Scope.Mask().Numbers {
+		const why = "telephone numbers are hidden from you, and so you cannot filter by them"
+		return list.Page[Customer]{}, problem.New(problem.CodeForbidden, byPhone+": "+why, problem.Field(byPhone, "masked", why))
+	}
+	numbers, err := s.read(ctx, who.Scope.AccountID(), in.Query[byPhone])
+	if err != nil {
+		return list.Page[Customer]{}, err
+	}
+	return list.Run[Customer](ctx, s.DB, who.Scope, q, reachedAt(who.Scope.AccountID(), numbers))
+}
+
+// reachedAt leaves the customers of an account who have one of some numbers in their normal form.
+func reachedAt(accountID string, numbers []string) func(*bun.SelectQuery) *bun.SelectQuery {
+	return func(q *bun.SelectQuery) *bun.SelectQuery {
+		if len(numbers) == 0 {
+			return q.Where("1 = 0")
+		}
+		// SQLite would rather walk through all customers in the order of the list; CROSS JOIN has it begin with the numbers.
+		return q.ModelTableExpr(`(SELECT c.* FROM (SELECT DISTINCT id FROM customer_phones WHERE account_id = ? AND number IN (?)) AS p
+			CROSS JOIN customers AS c WHERE c.id = p.id) AS ?TableAlias`, accountID, bun.List(numbers))
+	}
+}
+
+// read gives the numbers that texts may mean in the country of an account; what is no number is left out.
+func (s *Service) read(ctx context.Context, accountID string, texts []string) ([]string, error) {
+	a, err := db.Get[account.Account](ctx, s.DB, auth.Account(accountID), accountID)
+	if err != nil {
+		return nil, err
+	}
+	var numbers []string
+	for _, text := range texts {
+		for _, candidate := range number.Candidates(text, a.DefaultCountry) {
+			if normal, ok := number.Normal(candidate, a.DefaultCountry); ok && !slices.Contains(numbers, normal) {
+				numbers = append(numbers, normal)
+			}
+		}
+	}
+	return numbers, nil
+}
+
+func put(ctx context.Context, tx *db.Tx, who auth.Caller, c *Customer, w Written) error {
+	if err := w.Check(); err != nil {
+		return err
+	}
+	owned, err := owner(ctx, tx, who, c, w.Owned)
+	if err != nil {
+		return err
+	}
+	// A slice of its own: that of the draft is also what the object was before.
+	w.Phones = slices.Clone(w.Phones)
+	for i := range w.Phones {
+		if err := settle(ctx, tx, c.AccountID, w.Phones, i); err != nil {
+			return err
+		}
+	}
+	c.Owned, c.Draft = owned, w.Draft
+	return nil
+}
+
+// settle brings one of the numbers into its normal form, and refuses one that stands before it already.
+func settle(ctx context.Context, tx *db.Tx, accountID string, phones []Phone, i int) error {
+	normal, country, err := number.NormalIn(ctx, tx, accountID, phones[i].Number)
+	if err != nil {
+		return err
+	}
+	at := phoneAt(i) + "/number"
+	if normal == "" {
+		return problem.InvalidField(at, "number", "must be E.164 with +, a number as it is dialled in %s with its area code, or a short code of 2 to 8 digits", country)
+	}
+	phones[i].Number = normal
+	if slices.ContainsFunc(phones[:i], func(p Phone) bool { return p.Number == normal }) {
+		return problem.InvalidField(at, "duplicate", "is in the list twice")
+	}
+	return nil
+}
+
+// owner says whose a customer becomes: the one's that was written, in the department that was, or else in the owner's.
+// Whoever sees only some rows owns those of nobody else. A new owner takes the customer along into his department.
+func owner(ctx context.Context, tx *db.Tx, who auth.Caller, c *Customer, owned db.Owned) (db.Owned, error) {
+	if _, narrowed := who.Scope.Rows(); narrowed && owned == (db.Owned{}) {
+		owned.OwnerID = who.UserID
+	}
+	before := c.Owned
+	another := owned.OwnerID != "" && owned.OwnerID != before.OwnerID
+	stays := owned.DepartmentID == before.DepartmentID
+	if owned.DepartmentID != "" && !stays {
+		n, err := tx.Read().NewSelect().Table("departments").Where("account_id = ?", c.AccountID).Where("id = ?", owned.DepartmentID).Count(ctx)
+		if err != nil {
+			return owned, db.Check(err)
+		}
+		if n == 0 {
+			return owned, problem.RefusedField("/department_id", "unknown", "there is no department %s in this account", owned.DepartmentID)
+		}
+	}
+	if owned.OwnerID == "" || (!another && owned.DepartmentID != "") {
+		return owned, nil
+	}
+	var department sql.NullString
+	err := tx.Read().NewSelect().Table("users").Column("department_id").Where("account_id = ?", c.AccountID).Where("id = ?", owned.OwnerID).Scan(ctx, &department)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		if another {
+			return owned, problem.RefusedField("/owner_id", "unknown", "there is no user %s in this account", owned.OwnerID)
+		}
+		return owned, nil // gone meanwhile
+	case err != nil:
+		return owned, db.Check(err)
+	}
+	if owned.DepartmentID == "" || stays {
+		owned.DepartmentID = department.String
+	}
+	return owned, nil
+}
+
+// phone is a row of the table of numbers.
+type phone struct {
+	bun.BaseModel `bun:"table:customer_phones"`
+
+	ID        string `bun:"id,pk"` // the customer's
+	AccountID string `bun:"account_id"`
+	Number    string `bun:"number,pk"`
+}
+
+// index stores the numbers of a customer where it is found by them.
+func index(ctx context.Context, tx *db.Tx, c *Customer) error {
+	if _, err := tx.Write().NewDelete().Model((*phone)(nil)).Where("id = ?", c.ID).Exec(ctx); err != nil {
+		return db.Check(err)
+	}
+	rows := make([]phone, 0, len(c.Phones))
+	for _, p := range c.Phones {
+		rows = append(rows, phone{ID: c.ID, AccountID: c.AccountID, Number: p.Number})
+	}
+	_, err := tx.Write().NewInsert().Model(&rows).Exec(ctx)
+	return db.Check(err)
+}
+
+// WithNumber finds the customer of an account who has a number in its normal form, of several the newest; "" for nobody.
+func (s *Service) WithNumber(ctx context.Context, accountID webhooks.AccountID, normal string) (webhooks.CustomerID, error) {
+	var id webhooks.CustomerID
+	// Ids sort by time.
+	err := s.DB.Read().NewSelect().Model((*phone)(nil)).Column("id").Where("account_id = ?", accountID).Where("number = ?", normal).
+		OrderBy("id", bun.OrderDesc).Limit(1).Scan(ctx, &id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return id, db.Check(err)
+}
+
+// Get reads a customer as a caller may see it, whatever the operation in progress is about: a Forbidden problem without the
+// permission, and NotFound where there is none within the caller's reach.
+func (s *Service) Get(ctx context.Context, who auth.Caller, id string) (*Customer, error) {
+	const permission = "customers.read"
+	if !who.Can(permission) {
+		return nil, problem.Forbidden(permission)
+	}
+	return db.Get[Customer](ctx, s.DB, who.Over(auth.Resource(permission)), id)
+}
