@@ -248,7 +248,9 @@ func TestWhoseACustomerIs(t *testing.T) {
 				t.Errorf("%s is %+v, want of %q in %q", c.Name, c.Owned, owner, department)
 			}
 		}
-		body := func(name, more string) string { return `{"name":"` + name + `","phones":[{"number":"1000"}]` + more + `}` }
+		body := func(name, more string) string {
+			return `{"name":"` + name + `","phones":[{"number":"1000"}]` + more + `}`
+		}
 		is(f.create(t, resttest.Token, body("nobody's", "")), "", "")
 		is(f.create(t, resttest.Token, body("south's", `,"department_id":"dep_2"`)), "", "dep_2")
 		is(f.create(t, resttest.Token, body("loner's", `,"owner_id":"usr_3"`)), "usr_3", "")

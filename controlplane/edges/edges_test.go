@@ -26,6 +26,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
 	"github.com/hookswitch/hookswitch/controlplane/edges"
@@ -93,11 +94,12 @@ func newHouse(t *testing.T, d *db.DB) *house {
 	}
 	accounts := &account.Service{DB: d}
 	numbers := &number.Service{DB: d, Accounts: accounts}
-	h.calls = &call.Service{DB: d}
+	customers := &customer.Service{DB: d}
+	h.calls = &call.Service{DB: d, Customers: customers}
 	h.Service = &edges.Service{
 		DB: d, Bus: b, Accounts: accounts, Apps: &app.Service{DB: d}, Numbers: numbers, Trunks: &trunk.Service{DB: d, Numbers: numbers},
 		Credentials: &credential.Service{DB: d, Numbers: numbers}, Calls: h.calls, Recordings: &recording.Service{DB: d, Blobs: blobs, Calls: h.calls},
-		Files: &media.Service{DB: d, Blobs: blobs}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: clock,
+		Files: &media.Service{DB: d, Blobs: blobs}, Customers: customers, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: clock,
 	}
 	h.Blocklist = &blocklist.Service{DB: d, Accounts: accounts, Log: h.Log}
 	h.Settings = &setting.Service{DB: d, Now: clock}
@@ -107,7 +109,7 @@ func newHouse(t *testing.T, d *db.DB) *house {
 	operations := map[string]rest.Operation{}
 	for _, noun := range []interface {
 		Operations() map[string]rest.Operation
-	}{h.Apps, numbers, h.Credentials, h.Trunks, h.calls, h.Recordings, h.Blocklist, h.Settings} {
+	}{h.Apps, numbers, h.Credentials, h.Trunks, customers, h.calls, h.Recordings, h.Blocklist, h.Settings} {
 		maps.Copy(operations, noun.Operations())
 	}
 	h.Server = resttest.Mount(t, d, spec, operations)
@@ -291,6 +293,46 @@ func TestRoutesOfEveryRule(t *testing.T) {
 			if got != c.want {
 				t.Errorf("%s: %s, want %s", name, got, c.want)
 			}
+		}
+	})
+}
+
+func TestACallFromACustomersNumberIsThatCustomers(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		h := newHouse(t, d)
+		n := h.add(t, resttest.Token, "numbers", map[string]any{"number": "+862368925278", "application_id": h.application(t, resttest.Token, "voice")})
+		h.add(t, resttest.Token, "trunks", map[string]any{"name": "carrier", "address": "198.51.100.7", "networks": []string{"198.51.100.0/24"}})
+		phones := func(numbers ...string) map[string]any {
+			all := []any{}
+			for _, number := range numbers {
+				all = append(all, map[string]any{"number": number})
+			}
+			return map[string]any{"name": "a", "phones": all}
+		}
+		first := h.add(t, resttest.Token, "customers", phones("+8613800138000", "+8613800138001"))
+		second := h.add(t, resttest.Token, "customers", phones("+8613800138001"))
+		h.add(t, resttest.Other, "customers", phones("+8613800138002"))
+		for from, want := range map[string]string{"013800138000": first, "+8613800138001": second, "+8613800138002": "", "anonymous": ""} {
+			r, err := h.Route(t.Context(), control.Incoming{
+				CallID: webhooks.NewCallID(), FromUser: from, FromHost: "x", ToUser: "+862368925278", Source: netip.MustParseAddrPort("198.51.100.7:5060"),
+			})
+			if err != nil || string(r.CustomerID) != want || string(r.NumberID) != n {
+				t.Errorf("from %s: %+v, %v; want %q", from, r, err, want)
+			}
+		}
+		h.initiate(t, "call_1", "boot_1", h.now, webhooks.EventData{
+			From: "+8613800138000", To: "+862368925278", Direction: webhooks.Inbound, CustomerID: webhooks.CustomerID(first),
+		})
+		var page struct {
+			Data []struct {
+				ID         string
+				CustomerID string `json:"customer_id"`
+				Customer   struct{ Name string }
+			}
+		}
+		resttest.Want(t, h.Do(t, resttest.Token, http.MethodGet, "/v1/calls?expand=customer&customer_id="+first, nil), http.StatusOK, &page)
+		if len(page.Data) != 1 || page.Data[0].ID != "call_1" || page.Data[0].CustomerID != first || page.Data[0].Customer.Name != "a" {
+			t.Errorf("the customer's calls: %+v", page)
 		}
 	})
 }

@@ -133,6 +133,85 @@ func TestNumbersAndExtensionsAreImported(t *testing.T) {
 	})
 }
 
+func TestCustomersAreImportedAndExported(t *testing.T) {
+	each(t, options{}, func(t *testing.T, f *fixture) {
+		f.work(t)
+		for _, statement := range []string{
+			`INSERT INTO departments (id, account_id, metadata, created_at, updated_at, etag, name, code) VALUES ('dep_1', ?, '{}', ?, ?, '1', 'sales', 'S')`,
+			`INSERT INTO users (id, account_id, metadata, created_at, updated_at, etag, owner_id, department_id, login, name, role_ids, status)
+				VALUES ('usr_1', ?, '{}', ?, ?, '1', 'usr_1', 'dep_1', 'li.wei', 'x', '[]', 'active')`,
+		} {
+			if _, err := f.db.Write().NewRaw(statement, resttest.Account, db.Now(), db.Now()).Exec(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		i := f.upload(t, "customers", "姓名,手机,归属人,部门,公司,外部编号\n"+
+			"欧阳春,138 0013 8000；023-6892 5278,Li.Wei,,山城,1\n"+
+			"李四,95588,,S,,2\n"+
+			"王五,bob,,,,3\n"+
+			"赵六,13800138001,nobody,,,4\n"+
+			"欧阳春,13800138000,,,,5\n")
+		if len(i.Missing) > 0 {
+			t.Fatalf("missing %q of %q", i.Missing, i.Header)
+		}
+		i = f.do(t, i.ID, "commit")
+		if *i.Counts != (transfer.Counts{Created: 3, Errors: 2}) {
+			t.Errorf("%+v: %s", i.Counts, strings.Join(f.report(t, i.ID, "commit"), "\n"))
+		}
+		const all = "SELECT c.external_id, c.name, c.owner_id, c.department_id, p.number FROM customers AS c JOIN customer_phones AS p ON p.id = c.id"
+		imported := []string{
+			"1 欧阳春 usr_1 dep_1 +8613800138000", "1 欧阳春 usr_1 dep_1 +862368925278", "2 李四 - dep_1 95588", "5 欧阳春 - - +8613800138000",
+		}
+		if got := f.dump(t, all); !slices.Equal(got, imported) {
+			t.Errorf("customers %q", got)
+		}
+		i = f.upload(t, "customers", "姓名,手机,外部编号\n欧阳夏,13800138009,1\n李四,95588,2\n", "on_duplicate", "update")
+		if i = f.do(t, i.ID, "commit"); *i.Counts != (transfer.Counts{Updated: 1, Skipped: 1}) {
+			t.Errorf("%+v: %s", i.Counts, strings.Join(f.report(t, i.ID, "commit"), "\n"))
+		}
+		if got := f.dump(t, all); !slices.Contains(got, "1 欧阳夏 usr_1 dep_1 +8613800138009") || len(got) != 3 {
+			t.Errorf("updated to %q", got)
+		}
+		f.do(t, i.ID, "revert")
+		if got := f.dump(t, all); !slices.Equal(got, imported) {
+			t.Errorf("reverted to %q", got)
+		}
+
+		for token, number := range map[string]string{resttest.Token: "+8613800138000", "masked": "************00"} {
+			var e transfer.Export
+			resttest.Want(t, f.Do(t, token, http.MethodPost, "/v1/exports", map[string]any{
+				"resource": "customers", "format": "jsonl", "columns": []string{"name", "phones"}, "filter": map[string]any{"owner_id": "usr_1"},
+			}), http.StatusCreated, &e)
+			if j := f.ended(t, e.JobID); j.Status != job.Succeeded {
+				t.Fatalf("%s: %s %s", token, j.Status, j.Failure)
+			}
+			if got := f.fetch(t, "/v1/exports/"+e.ID+"/file?as=json"); !strings.Contains(got, number) || (token == "masked" && strings.Contains(got, "138001380")) {
+				t.Errorf("%s exports %s", token, got)
+			}
+		}
+	})
+}
+
+// Who may not see numbers is not told by an import which of them a customer has.
+func TestAMaskedImportDoesNotTellThatANumberIsRight(t *testing.T) {
+	each(t, options{}, func(t *testing.T, f *fixture) {
+		f.work(t)
+		f.ask(t, http.MethodPost, "/v1/customers", `{"name":"a","phones":[{"number":"+8613800138000"}],"external_id":"1"}`, http.StatusCreated, nil)
+		for _, number := range []string{"+8613800138000", "+8613800138100"} {
+			var i transfer.Import
+			resttest.Want(t, f.post(t, "masked", []byte("name,phones,external_id\na,"+number+",1\n"),
+				map[string]string{"resource": "customers", "on_duplicate": "update"}), http.StatusCreated, &i)
+			var j job.Job
+			resttest.Want(t, f.Do(t, "masked", http.MethodPost, "/v1/imports/"+i.ID+"/dry_run", nil), http.StatusAccepted, &j)
+			f.ended(t, j.ID)
+			resttest.Want(t, f.Do(t, "masked", http.MethodGet, "/v1/imports/"+i.ID, nil), http.StatusOK, &i)
+			if *i.Checked != (transfer.Counts{Updated: 1}) {
+				t.Errorf("%s: %+v", number, i.Checked)
+			}
+		}
+	})
+}
+
 func TestARevertRestoresAllThatNobodyChanged(t *testing.T) {
 	each(t, options{}, func(t *testing.T, f *fixture) {
 		f.work(t)

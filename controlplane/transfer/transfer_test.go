@@ -28,6 +28,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/blob"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
+	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
 	"github.com/hookswitch/hookswitch/controlplane/job"
@@ -121,15 +122,17 @@ func (i *installation) process(t testing.TB, ctx context.Context, o options) *pr
 	p.service = transfer.New(p.db, p.blobs, p.jobs)
 	numbers := &number.Service{DB: p.db, Accounts: &account.Service{DB: p.db}}
 	credentials := &credential.Service{DB: p.db, Numbers: numbers}
+	customers := &customer.Service{DB: p.db}
 	direct := func() *rest.Direct { return p.service.Direct }
-	p.service.Register(plainImport(p.db, direct, !o.oneByOne), transfer.Numbers(direct, numbers.Resource()), transfer.Credentials(direct, credentials.Resource()))
+	p.service.Register(plainImport(p.db, direct, !o.oneByOne), transfer.Numbers(direct, numbers.Resource()), transfer.Credentials(direct, credentials.Resource()),
+		transfer.Customers(direct, customers.Resource()))
 	spec, err := specification()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.all = map[string]rest.Operation{}
 	for _, some := range []map[string]rest.Operation{
-		rest.Operations(plains(p.db)), numbers.Operations(), credentials.Operations(), p.jobs.Operations(), p.service.Operations(),
+		rest.Operations(plains(p.db)), numbers.Operations(), credentials.Operations(), customers.Operations(), p.jobs.Operations(), p.service.Operations(),
 	} {
 		maps.Copy(p.all, some)
 	}

@@ -225,13 +225,18 @@ func TestOriginatedCallIsAnswered(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		phone := b.Phone("1001")
 		b.App.Answer("/voice", `[{"verb":"play","media_id":"sys_welcome"}]`)
-		id := originate(t, b, func(o *control.Originate) { o.Data, o.ExternalID = map[string]any{"order": "17"}, "ext-1" })
+		id := originate(t, b, func(o *control.Originate) {
+			o.Data, o.ExternalID, o.CustomerID = map[string]any{"order": "17"}, "ext-1", "cus_1"
+		})
 		call := phone.Rings()
 		b.Pass(2 * time.Second)
 		b.App.ExpectNothing()
 		call.Answer()
 		b.App.Expect("answered", "call_id", string(id), "direction", "outbound_api", "from", "+862368925278", "to", "1001",
-			"data.order", "17", "status", "in_progress", "external_id", "ext-1")
+			"data.order", "17", "status", "in_progress", "external_id", "ext-1", "customer_id", "cus_1")
+		if e := b.Event(webhooks.EventCallInitiated); e.Data.CustomerID != "cus_1" {
+			t.Errorf("begins as %+v", e.Data)
+		}
 		call.Hears(SystemPrompt(t, "sys_welcome"))
 		call.ExpectBye()
 		if cdr := b.Ended(webhooks.CauseProgramEnd); cdr.Status != webhooks.StatusCompleted || cdr.RingTime < 2 || cdr.SIPCode != 200 {

@@ -279,7 +279,7 @@ func TestRefusalsOfTheControlPlane(t *testing.T) {
 
 func TestLastRouteServesWhileTheControlPlaneIsAway(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
-		b.Plane.KeepFor = 3600
+		b.Plane.KeepFor, b.Plane.Customer = 3600, "cus_1"
 		b.Program("1000", `[{"verb":"answer"},{"verb":"hangup"}]`)
 		b.Program("1005", `[{"verb":"answer"},{"verb":"hangup"}]`)
 		phone := b.Phone("1001")
@@ -287,9 +287,12 @@ func TestLastRouteServesWhileTheControlPlaneIsAway(t *testing.T) {
 		b.Plane.Away(true)
 		phone.DialWith("1000", Invite{From: "1009"}).Answered().ExpectBye()
 		phone.Dial("1005").ExpectHeader(503, "Retry-After", "5") // never routed before
-		b.Event(webhooks.EventCallInitiated)
-		if e := b.Event(webhooks.EventCallInitiated); e.Data.From != "1009" {
-			t.Errorf("from %s", e.Data.From)
+		if e := b.Event(webhooks.EventCallInitiated); e.Data.CustomerID != "cus_1" {
+			t.Errorf("from the customer %q", e.Data.CustomerID)
+		}
+		// Another caller is another customer, or none.
+		if e := b.Event(webhooks.EventCallInitiated); e.Data.From != "1009" || e.Data.CustomerID != "" {
+			t.Errorf("from %s, the customer %q", e.Data.From, e.Data.CustomerID)
 		}
 		b.Pass(2 * time.Hour / 60) // still within the time
 		phone.Dial("1000").Answered().ExpectBye()

@@ -42,6 +42,8 @@ type Plane struct {
 
 	// KeepFor goes into every route.
 	KeepFor webhooks.Seconds
+	// Customer goes into every route, as the one who calls.
+	Customer webhooks.CustomerID
 	// TimeLimit goes into every route.
 	TimeLimit webhooks.Seconds
 	// Language goes into every route; "en" when empty.
@@ -131,7 +133,7 @@ func (p *Plane) Route(_ context.Context, in control.Incoming) (control.Route, er
 	}
 	return control.Route{
 		AccountID: Account, Application: app, From: in.FromUser, To: in.ToUser, Dialed: in.ToUser,
-		CredentialID: in.CredentialID, Language: language, KeepFor: p.KeepFor, TimeLimit: p.TimeLimit,
+		CredentialID: in.CredentialID, Language: language, KeepFor: p.KeepFor, TimeLimit: p.TimeLimit, CustomerID: p.Customer,
 	}, nil
 }
 
