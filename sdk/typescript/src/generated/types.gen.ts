@@ -1370,6 +1370,7 @@ export type EventData = {
     number_id?: string;
     trunk_id?: string;
     credential_id?: string;
+    customer_id?: string;
     external_id?: string;
     sip_call_id?: string;
     source?: string;
@@ -1571,13 +1572,20 @@ export type CallDraft = {
 };
 
 /**
- * Exactly one of `number`, `sip` and `extension`; `username` and `password` with `sip`.
+ * Exactly one of `number`, `sip`, `extension` and `customer_id`; `username` and `password` with `sip`, `phone` with
+ * `customer_id`.
+ *
  */
 export type CallTarget = {
     number?: string;
     sip?: string;
     username?: string;
     extension?: string;
+    customer_id?: string;
+    /**
+     * Which of the customer's numbers, counted from 0; the first where it is absent.
+     */
+    phone?: number;
 };
 
 /**
@@ -1626,6 +1634,10 @@ export type Call = {
     trunk_id?: string;
     credential_id?: string;
     /**
+     * The customer who was called by id, or whose number called; of several the newest.
+     */
+    customer_id?: string;
+    /**
      * The Call-ID of its INVITE.
      */
     sip_call_id?: string;
@@ -1664,6 +1676,10 @@ export type Call = {
     data?: {
         [key: string]: unknown;
     };
+    /**
+     * What customer_id refers to, with `expand=customer`.
+     */
+    readonly customer?: Customer;
     /**
      * What credential_id refers to, with `expand=credential`.
      */
@@ -1766,6 +1782,102 @@ export type Credential = {
      * What application_id refers to, with `expand=application`.
      */
     readonly application?: Application;
+};
+
+export type CustomerDraft = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * The user whose customer this is.
+     */
+    owner_id?: string | null;
+    /**
+     * The department whose customer this is. Absent or null, and with a new owner, that in which the owner is then.
+     */
+    department_id?: string | null;
+    name: string;
+    /**
+     * The first is the usual one; each stands there once.
+     */
+    phones: Array<{
+        number: string;
+        /**
+         * What the number is, such as mobile or office.
+         */
+        label?: string | null;
+    }>;
+    email?: string | null;
+    company?: string | null;
+    note?: string | null;
+};
+
+export type CustomerPatch = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * The user whose customer this is.
+     */
+    owner_id?: string | null;
+    /**
+     * The department whose customer this is. Absent or null, and with a new owner, that in which the owner is then.
+     */
+    department_id?: string | null;
+    name?: string;
+    /**
+     * The first is the usual one; each stands there once.
+     */
+    phones?: Array<{
+        number: string;
+        /**
+         * What the number is, such as mobile or office.
+         */
+        label?: string | null;
+    }>;
+    email?: string | null;
+    company?: string | null;
+    note?: string | null;
+};
+
+export type Customer = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The user whose customer this is.
+     */
+    owner_id?: string;
+    /**
+     * The department whose customer this is.
+     */
+    department_id?: string;
+    name: string;
+    /**
+     * In E.164, or short codes; the first is the usual one.
+     */
+    phones: Array<{
+        number: string;
+        label?: string;
+    }>;
+    email?: string;
+    company?: string;
+    note?: string;
+    /**
+     * What department_id refers to, with `expand=department`.
+     */
+    readonly department?: Department;
+    /**
+     * What owner_id refers to, with `expand=owner`.
+     */
+    readonly owner?: User;
 };
 
 export type DepartmentDraft = {
@@ -6501,7 +6613,9 @@ export type CallDraftWritable = {
 };
 
 /**
- * Exactly one of `number`, `sip` and `extension`; `username` and `password` with `sip`.
+ * Exactly one of `number`, `sip`, `extension` and `customer_id`; `username` and `password` with `sip`, `phone` with
+ * `customer_id`.
+ *
  */
 export type CallTargetWritable = {
     number?: string;
@@ -6509,6 +6623,11 @@ export type CallTargetWritable = {
     username?: string;
     password?: string;
     extension?: string;
+    customer_id?: string;
+    /**
+     * Which of the customer's numbers, counted from 0; the first where it is absent.
+     */
+    phone?: number;
 };
 
 /**
@@ -6556,6 +6675,10 @@ export type CallWritable = {
     number_id?: string;
     trunk_id?: string;
     credential_id?: string;
+    /**
+     * The customer who was called by id, or whose number called; of several the newest.
+     */
+    customer_id?: string;
     /**
      * The Call-ID of its INVITE.
      */
@@ -6673,6 +6796,34 @@ export type CredentialWritable = {
      * Asked when it dials what is no number or extension of the account.
      */
     application_id?: string | null;
+};
+
+export type CustomerWritable = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The user whose customer this is.
+     */
+    owner_id?: string;
+    /**
+     * The department whose customer this is.
+     */
+    department_id?: string;
+    name: string;
+    /**
+     * In E.164, or short codes; the first is the usual one.
+     */
+    phones: Array<{
+        number: string;
+        label?: string;
+    }>;
+    email?: string;
+    company?: string;
+    note?: string;
 };
 
 export type DepartmentWritable = {
@@ -13975,6 +14126,10 @@ export type ListCallsData = {
          */
         credential_id?: string;
         /**
+         * Only those with this customer.
+         */
+        customer_id?: string;
+        /**
          * Only the one whose INVITE has this Call-ID.
          */
         sip_call_id?: string;
@@ -14890,6 +15045,525 @@ export type UpdateCredentialResponses = {
 };
 
 export type UpdateCredentialResponse = UpdateCredentialResponses[keyof UpdateCredentialResponses];
+
+export type ListCustomersData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only those with this whole number, in E.164 or as it is dialled in the account's country. Refused for whoever may
+         * not see numbers.
+         *
+         */
+        phone?: string;
+        /**
+         * Only those with this whole name.
+         */
+        name?: string;
+        /**
+         * Only those with this e-mail address.
+         */
+        email?: string;
+        /**
+         * Only those of this company.
+         */
+        company?: string;
+        /**
+         * Only those of this user.
+         */
+        owner_id?: string;
+        /**
+         * Only those of this department.
+         */
+        department_id?: string;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/customers';
+};
+
+export type ListCustomersErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListCustomersError = ListCustomersErrors[keyof ListCustomersErrors];
+
+export type ListCustomersResponses = {
+    /**
+     * A page of customers.
+     */
+    200: {
+        data: Array<Customer>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListCustomersResponse = ListCustomersResponses[keyof ListCustomersResponses];
+
+export type CreateCustomerData = {
+    body: CustomerDraft;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/customers';
+};
+
+export type CreateCustomerErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateCustomerError = CreateCustomerErrors[keyof CreateCustomerErrors];
+
+export type CreateCustomerResponses = {
+    /**
+     * The customer.
+     */
+    201: Customer;
+};
+
+export type CreateCustomerResponse = CreateCustomerResponses[keyof CreateCustomerResponses];
+
+export type SearchCustomersData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/customers/search';
+};
+
+export type SearchCustomersErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchCustomersError = SearchCustomersErrors[keyof SearchCustomersErrors];
+
+export type SearchCustomersResponses = {
+    /**
+     * A page of customers.
+     */
+    200: {
+        data: Array<Customer>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchCustomersResponse = SearchCustomersResponses[keyof SearchCustomersResponses];
+
+export type UpsertCustomerData = {
+    body: CustomerDraft;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * Your own id for it, unique in the account.
+         */
+        external_id: string;
+    };
+    query?: never;
+    url: '/v1/customers/by/external_id/{external_id}';
+};
+
+export type UpsertCustomerErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpsertCustomerError = UpsertCustomerErrors[keyof UpsertCustomerErrors];
+
+export type UpsertCustomerResponses = {
+    /**
+     * The customer, replaced.
+     */
+    200: Customer;
+    /**
+     * The customer, created.
+     */
+    201: Customer;
+};
+
+export type UpsertCustomerResponse = UpsertCustomerResponses[keyof UpsertCustomerResponses];
+
+export type DeleteCustomerData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The customer's id.
+         */
+        customer_id: string;
+    };
+    query?: never;
+    url: '/v1/customers/{customer_id}';
+};
+
+export type DeleteCustomerErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type DeleteCustomerError = DeleteCustomerErrors[keyof DeleteCustomerErrors];
+
+export type DeleteCustomerResponses = {
+    /**
+     * It is gone.
+     */
+    204: void;
+};
+
+export type DeleteCustomerResponse = DeleteCustomerResponses[keyof DeleteCustomerResponses];
+
+export type GetCustomerData = {
+    body?: never;
+    path: {
+        /**
+         * The customer's id.
+         */
+        customer_id: string;
+    };
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/customers/{customer_id}';
+};
+
+export type GetCustomerErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetCustomerError = GetCustomerErrors[keyof GetCustomerErrors];
+
+export type GetCustomerResponses = {
+    /**
+     * The customer.
+     */
+    200: Customer;
+};
+
+export type GetCustomerResponse = GetCustomerResponses[keyof GetCustomerResponses];
+
+export type UpdateCustomerData = {
+    body: CustomerPatch;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The customer's id.
+         */
+        customer_id: string;
+    };
+    query?: never;
+    url: '/v1/customers/{customer_id}';
+};
+
+export type UpdateCustomerErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpdateCustomerError = UpdateCustomerErrors[keyof UpdateCustomerErrors];
+
+export type UpdateCustomerResponses = {
+    /**
+     * The customer.
+     */
+    200: Customer;
+};
+
+export type UpdateCustomerResponse = UpdateCustomerResponses[keyof UpdateCustomerResponses];
 
 export type ListDepartmentsData = {
     body?: never;
