@@ -62,13 +62,14 @@ func hidden(t *testing.T, c *company) {
 		for _, id := range []string{
 			"listCalls", "searchCalls", "getCall", "listCallEvents", "listEvents", "getEvent", "listAuditEntries", "searchAuditEntries", "getAuditEntry",
 			"listBlocklistEntries", "searchBlocklistEntries", "getBlocklistEntry", "listNumbers", "getNumber", "listCredentials", "getCredential",
-			"listTrunks", "getTrunk", "listImports", "getImport", "getDelivery",
+			"listTrunks", "getTrunk", "listImports", "getImport", "getDelivery", "listCustomers", "searchCustomers", "getCustomer",
 		} {
 			if !sung[id] {
 				t.Errorf("%s does not show the number at all: what was planted does not reach it", id)
 			}
 		}
 	})
+	t.Run("who may not see it calls the customer by id", w.sold)
 	t.Run("no answer shows it", func(t *testing.T) {
 		asked := 0
 		w.each(t, w.masked, func(o operation, text string) {
@@ -112,6 +113,9 @@ type walk struct {
 	*company
 	spec   *openapi.Spec
 	masked asker
+	seller asker               // a masked agent
+	hers   string              // the customer with the number, who is the seller's
+	sale   string              // the seller's call to her
 	found  map[string][]string // ids by the path that they fill in: /v1/calls/{call_id}
 }
 
@@ -158,10 +162,24 @@ func (w *walk) plant(t *testing.T) {
 	// Changed, so that the audit has them before and after.
 	w.want(t, w.admin, http.StatusOK, nil, http.MethodPatch, "/v1/blocklist_entries/"+entry, map[string]any{"action": "allow"})
 	w.want(t, w.admin, http.StatusOK, nil, http.MethodPatch, "/v1/numbers/"+number, map[string]any{"metadata": map[string]any{"a": 1}})
+	w.hers = w.make(t, "/v1/customers", map[string]any{
+		"name": "欧阳春", "phones": []any{map[string]any{"number": stranger}, map[string]any{"number": national, "label": "手机"}},
+	})
+	seller := w.hire(t, "seller", "sales", w.role(t, "seller", []string{
+		"calls.*", "customers.*", "events.read", "exports.*", "recordings.read", "credentials.read", "audit_entries.read",
+	}, over("own"), true))
+	w.seller = seller.asker
+	w.want(t, w.admin, http.StatusOK, nil, http.MethodPatch, "/v1/customers/"+w.hers, map[string]any{"owner_id": seller.id})
+	w.make(t, "/v1/customers", map[string]any{"name": "nobody's", "phones": []any{map[string]any{"number": canary}}})
 	w.originate(t)
 	endpoint := w.make(t, "/v1/event_endpoints", map[string]any{"url": "https://127.0.0.1:1/", "types": []string{"*"}})
 	w.happen(t, "call_told", "rec_told", webhooks.EventData{From: canary, To: "1000", Direction: webhooks.Inbound})
-	w.upload(t)
+	w.upload(t, "numbers", "number,external_id\n"+canary+",a\n"+national+",b\n")
+	w.upload(t, "customers", "name,phones,external_id\na,"+canary+",a\nb,"+national+",b\n")
+	eventually(t, "the dry runs", func() bool {
+		_, _, text := w.ask(t, w.admin, http.MethodGet, "/v1/imports", nil)
+		return strings.Count(text, `"status":"checked"`) == 2
+	})
 	for _, resource := range []string{"calls", "blocklist_entries"} {
 		field := map[string]string{"calls": "from", "blocklist_entries": "number"}[resource]
 		id := w.make(t, "/v1/exports", map[string]any{"resource": resource, "format": "csv", "filter": map[string]any{field: canary}})
@@ -177,12 +195,12 @@ func (w *walk) plant(t *testing.T) {
 	})
 }
 
-// upload imports the number as the administrator.
-func (w *walk) upload(t *testing.T) {
+// upload imports a table as the administrator, as a trial.
+func (w *walk) upload(t *testing.T, resource, table string) {
 	t.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
-	for name, value := range map[string]string{"resource": "numbers", "dry_run": "true"} {
+	for name, value := range map[string]string{"resource": resource, "dry_run": "true"} {
 		if err := form.WriteField(name, value); err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +209,7 @@ func (w *walk) upload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(file, "number,external_id\n"+canary+",a\n"+national+",b\n"); err != nil {
+	if _, err := io.WriteString(file, table); err != nil {
 		t.Fatal(err)
 	}
 	if err := form.Close(); err != nil {
@@ -214,13 +232,10 @@ func (w *walk) upload(t *testing.T) {
 	if err != nil || answer.StatusCode != http.StatusCreated {
 		t.Fatalf("the import: %s %s, %v", answer.Status, text, err)
 	}
-	eventually(t, "the dry run", func() bool {
-		_, _, text := w.ask(t, w.admin, http.MethodGet, "/v1/imports", nil)
-		return strings.Contains(text, `"status":"checked"`)
-	})
 }
 
-// originate starts a call to the number through the API, with an edge that takes it.
+// originate starts calls to the number through the API, with an edge that takes them: the administrator's to the number,
+// the seller's to the customer.
 func (w *walk) originate(t *testing.T) {
 	t.Helper()
 	token, err := w.CreateEdgeToken(t.Context(), "far")
@@ -230,8 +245,12 @@ func (w *walk) originate(t *testing.T) {
 	far := dial(t, w.plane, token)
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
+	orders := make(chan control.Originate, 10)
 	serving.Go(func() {
-		_ = far.Serve(ctx, "edge_far", &controltest.Edge{OnOriginate: func(context.Context, control.Originate) error { return nil }})
+		_ = far.Serve(ctx, "edge_far", &controltest.Edge{OnOriginate: func(_ context.Context, o control.Originate) error {
+			orders <- o
+			return nil
+		}})
 	})
 	t.Cleanup(func() {
 		cancel()
@@ -249,6 +268,81 @@ func (w *walk) originate(t *testing.T) {
 		}
 		return status == http.StatusCreated
 	})
+	<-orders
+	body := map[string]any{
+		"to": map[string]any{"customer_id": w.hers, "phone": 1}, "program": []any{map[string]any{"verb": "dial", "to": []any{map[string]any{"extension": "3001"}}}},
+	}
+	for range 2 { // the second time the first answer is repeated
+		status, header, text := w.ask(t, w.seller, http.MethodPost, "/v1/calls", body, "Idempotency-Key", "sale")
+		var made struct {
+			ID         string
+			CustomerID string `json:"customer_id"`
+		}
+		if err := json.Unmarshal([]byte(text), &made); err != nil || status != http.StatusCreated || made.CustomerID != w.hers || shows(fmt.Sprint(header)+text) {
+			t.Fatalf("the seller's call: %d %v %s", status, header, text)
+		}
+		w.sale = made.ID
+	}
+	order := <-orders
+	if order.Target.Number != canary || string(order.CustomerID) != w.hers || string(order.CallID) != w.sale || len(orders) > 0 {
+		t.Fatalf("the edge is asked for %+v, and %d more", order, len(orders))
+	}
+	owner := control.Owner{EdgeID: "edge_far", BootID: "boot", Epoch: 1, AccountID: w.seeded.AccountID, CallID: order.CallID}
+	w.told(t, owner, "rec_sale", webhooks.EventData{
+		From: order.From, To: order.Target.Name(), Dialed: order.Target.Name(), Direction: webhooks.OutboundAPI, CustomerID: order.CustomerID,
+	}, webhooks.Event{Type: webhooks.EventGatherCompleted, Data: webhooks.EventData{Verb: "gather", Outcome: "digits", Digits: national}})
+}
+
+// sold reads, as the seller, all that there is of the customer and of the call.
+func (w *walk) sold(t *testing.T) {
+	for _, each := range []struct {
+		method, path string
+		body         any
+		has          string
+	}{
+		{http.MethodGet, "/v1/customers", nil, w.hers},
+		{http.MethodGet, "/v1/customers/" + w.hers, nil, "*********78"},
+		{http.MethodPost, "/v1/customers/search", map[string]any{"q": "欧阳"}, w.hers},
+		{http.MethodGet, "/v1/calls?expand=customer&customer_id=" + w.hers, nil, w.sale},
+		{http.MethodPost, "/v1/calls/search?expand=customer", map[string]any{"filter": map[string]any{"customer_id": w.hers}}, w.sale},
+		{http.MethodGet, "/v1/calls/" + w.sale + "?expand=customer", nil, `"customer":{`},
+		{http.MethodGet, "/v1/calls/" + w.sale + "/events", nil, `"customer_id":"` + w.hers + `"`},
+		{http.MethodGet, "/v1/events?limit=1000", nil, w.sale},
+		{http.MethodGet, "/v1/recordings", nil, "rec_sale"},
+		{http.MethodGet, "/v1/audit_entries?limit=1000", nil, w.sale},
+	} {
+		status, header, text := w.ask(t, w.seller, each.method, each.path, each.body)
+		if status != http.StatusOK || !strings.Contains(text, each.has) {
+			t.Errorf("%s %s: %d, without %s: %s", each.method, each.path, status, each.has, text)
+		}
+		if shows(fmt.Sprint(header) + text) {
+			t.Errorf("%s %s shows the number: %s", each.method, each.path, around(text))
+		}
+	}
+	for _, resource := range []string{"calls", "customers"} {
+		var made struct{ ID string }
+		w.want(t, w.seller, http.StatusCreated, &made, http.MethodPost, "/v1/exports", map[string]any{"resource": resource, "format": "csv"})
+		if text := w.exported(t, w.seller, made.ID); shows(text) || !strings.Contains(text, w.hers) {
+			t.Errorf("the seller's export of %s: %s", resource, text)
+		}
+	}
+	// Only those customers that she sees, and nothing that would tell her the number.
+	var others struct{ Data []struct{ ID string } }
+	w.want(t, w.admin, http.StatusOK, &others, http.MethodGet, "/v1/customers?name=nobody%27s", nil)
+	hangUp := []any{map[string]any{"verb": "hangup"}}
+	for _, each := range []struct {
+		status int
+		body   map[string]any
+	}{
+		{http.StatusUnprocessableEntity, map[string]any{"to": map[string]any{"customer_id": others.Data[0].ID}, "program": hangUp}},
+		{http.StatusForbidden, map[string]any{"to": map[string]any{"customer_id": w.hers}, "url": "https://example.com/"}},
+		{http.StatusForbidden, map[string]any{"to": map[string]any{"customer_id": w.hers}, "program": []any{map[string]any{"verb": "say", "text": "{{call.to}}"}}}},
+		{http.StatusUnprocessableEntity, map[string]any{"to": map[string]any{"customer_id": w.hers, "phone": 2}, "program": hangUp}},
+	} {
+		if status, _, text := w.ask(t, w.seller, http.MethodPost, "/v1/calls", each.body); status != each.status || shows(text) {
+			t.Errorf("%v: %d %s", each.body, status, text)
+		}
+	}
 }
 
 // gather finds, as the administrator, what the parameters of paths can be: the ids of the rows of the list above.
@@ -502,7 +596,7 @@ func (w *walk) stream(t *testing.T) {
 	if answer.StatusCode != http.StatusOK {
 		t.Fatalf("%s", answer.Status)
 	}
-	last := "call_out"
+	last := "call_told"
 	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
 		if shows(lines.Text()) {
 			t.Errorf("the stream shows the number: %s", lines.Text())

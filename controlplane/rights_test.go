@@ -195,6 +195,13 @@ func (c *company) seat(t *testing.T, login, superior string) {
 // happen publishes a call that was recorded, as an edge does.
 func (c *company) happen(t *testing.T, call, recording string, initiated webhooks.EventData, between ...webhooks.Event) {
 	t.Helper()
+	owner := control.Owner{EdgeID: "edge_1", BootID: "boot_1", Epoch: 1, AccountID: c.seeded.AccountID, CallID: webhooks.CallID(call)}
+	c.told(t, owner, recording, initiated, between...)
+}
+
+// told publishes a call that was recorded as the edge that owns it.
+func (c *company) told(t *testing.T, owner control.Owner, recording string, initiated webhooks.EventData, between ...webhooks.Event) {
+	t.Helper()
 	at := time.Now()
 	events := append([]webhooks.Event{
 		{Type: webhooks.EventCallInitiated, Data: initiated},
@@ -207,9 +214,8 @@ func (c *company) happen(t *testing.T, call, recording string, initiated webhook
 	for i := range events {
 		events[i].ID, events[i].Sequence, events[i].OccurredAt = webhooks.NewEventID(), int64(i+1), at
 	}
-	owner := control.Owner{EdgeID: "edge_1", BootID: "boot_1", Epoch: 1, AccountID: c.seeded.AccountID, CallID: webhooks.CallID(call)}
 	if done, err := c.edge.Publish(t.Context(), control.Batch{Owner: owner, Events: events}); err != nil || done.Expect != int64(len(events)+1) {
-		t.Fatalf("publish %s: %+v, %v", call, done, err)
+		t.Fatalf("publish %s: %+v, %v", owner.CallID, done, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
 )
@@ -109,8 +110,15 @@ func (q *request) idempotent(body []byte) (replayed bool, err error) {
 	case first.Status == running || first.Status == carriedOut:
 		return false, problem.Conflict("the first request with this Idempotency-Key is still running; repeat it shortly")
 	}
+	// What is kept hides nothing: the caller may have a mask, or have got one since.
+	text := []byte(first.Body)
+	if q.who.Mask != (auth.Mask{}) && len(text) > 0 {
+		if text, err = rewrite(text, q.answerSchema(first.Status), masking(q.who.Mask)); err != nil {
+			return false, err
+		}
+	}
 	first.Headers.Set("Idempotency-Replayed", "true")
-	q.write(first.Status, first.Headers, []byte(first.Body))
+	q.write(first.Status, first.Headers, text)
 	return true, nil
 }
 

@@ -336,6 +336,13 @@ func TestIdempotency(t *testing.T) {
 		if code, body, _ := post(strings.Repeat("k", 256), `{"name":"Z"}`); code != http.StatusBadRequest {
 			t.Errorf("a long key: %d %s", code, body)
 		}
+		// The second answer hides what the first did.
+		for range 2 {
+			w := s.Do(t, "masked", http.MethodPost, "/v1/things", `{"name":"M","number":"+8613800138000"}`, "Idempotency-Key", "k3")
+			if w.Code != http.StatusCreated || !strings.Contains(w.Body.String(), `"************00"`) {
+				t.Errorf("a masked caller: %d %v %s", w.Code, w.Header(), w.Body)
+			}
+		}
 		// What failed has done nothing: the key is free again.
 		service.before = func(context.Context) error { return errRefused }
 		if code, _, _ := post("k2", `{"name":"C"}`); code != http.StatusUnprocessableEntity {

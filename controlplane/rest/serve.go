@@ -408,12 +408,6 @@ func (q *request) encode(status int, body any) (text, kept []byte, err error) {
 		return nil, nil, err
 	}
 	schema := q.answerSchema(status)
-	hide := func(s *openapi3.Schema, value any) any {
-		if number, ok := value.(string); ok && s.Extensions["x-mask"] == "number" {
-			return q.who.Mask.Number(number)
-		}
-		return value
-	}
 	kept = text
 	if q.audited || q.key != nil {
 		if kept, err = rewrite(text, schema, redact); err != nil {
@@ -421,7 +415,7 @@ func (q *request) encode(status int, body any) (text, kept []byte, err error) {
 		}
 	}
 	if q.who.Mask != (auth.Mask{}) {
-		if text, err = rewrite(text, schema, hide); err != nil {
+		if text, err = rewrite(text, schema, masking(q.who.Mask)); err != nil {
 			return nil, nil, err
 		}
 	}
