@@ -35,10 +35,10 @@
 //
 //	owner       everything                                                           all
 //	admin       everything but to change the account, and to make owners             all
-//	supervisor  calls, recordings and agents of a department and those below it     department_tree
-//	agent       one's own calls and recordings, and a phone in the browser           own
-//	quality     reads calls, recordings and who made them; exports                   all
-//	developer   applications, numbers, extensions, trunks, calls, events, keys       all
+//	supervisor  calls, customers and agents of a department and those below it      department_tree
+//	agent       one's own calls and customers, and a phone in the browser            own
+//	quality     reads calls, recordings, customers and who made them; exports        all
+//	developer   applications, numbers, extensions, trunks, customers, calls, keys    all
 //	read_only   reads everything                                                     all
 package role
 
