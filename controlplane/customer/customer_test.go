@@ -340,7 +340,7 @@ func (f *fixture) plan(t *testing.T, query string) []string {
 		}
 		columns, _ = rows.Columns()
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var steps []string
 	for rows.Next() {
 		into := make([]any, len(columns))
