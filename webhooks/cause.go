@@ -69,7 +69,7 @@ var causes = map[Cause]CauseInfo{
 	CauseLoop:          {500, 41, StatusFailed, EndedBySystem, "程序连续执行了 100 条指令而没有任何播放、输入或等待", "The program ran 100 instructions without any media, input or waiting", true},
 	CauseWebhookFailed: {500, 41, StatusFailed, EndedBySystem, "应用没有给出可用的应答，且没有备用程序", "The application gave no usable answer and there was no fallback", true},
 	CauseMediaTimeout:  {500, 27, StatusFailed, EndedBySystem, "长时间收不到对方的语音，判定为掉线", "No audio arrived from the other side for too long", true},
-	CauseTimeLimit:     {480, 16, StatusCompleted, EndedBySystem, "达到最长通话时间", "The call reached its time limit", true},
+	CauseTimeLimit:     {480, 16, StatusNoAnswer, EndedBySystem, "达到最长通话时间", "The call reached its time limit", true},
 	CauseOverload:      {503, 42, StatusFailed, EndedBySystem, "系统繁忙，暂时不能接受新的呼叫", "The system was too busy to take the call", false},
 	CauseEdgeDrain:     {503, 41, StatusFailed, EndedBySystem, "边缘节点正在停机维护", "The edge was being shut down", true},
 	CauseEdgeLost:      {503, 41, StatusFailed, EndedBySystem, "承载通话的边缘节点失去联系", "The edge that carried the call was lost", true},

@@ -29,8 +29,14 @@ var contractFiles = []string{"openapi.yaml", "program.yaml", "requests.yaml", "c
 
 func loadSpecification(t testing.TB) *specification {
 	t.Helper()
+	return loadFiles(t, contractFiles)
+}
+
+// loadFiles is the specification made of some of its files.
+func loadFiles(t testing.TB, names []string) *specification {
+	t.Helper()
 	files := fstest.MapFS{}
-	for _, name := range contractFiles {
+	for _, name := range names {
 		text, err := os.ReadFile("../openapi/" + name)
 		if err != nil {
 			t.Fatal(err)
@@ -41,6 +47,11 @@ func loadSpecification(t testing.TB) *specification {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return specificationOf(t, spec)
+}
+
+func specificationOf(t testing.TB, spec *openapi.Spec) *specification {
+	t.Helper()
 	var document any
 	if err := yaml.Unmarshal(spec.YAML, &document); err != nil {
 		t.Fatal(err)

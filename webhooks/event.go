@@ -19,6 +19,8 @@ const (
 	EventCallDetected  EventType = "call.detected" // what machine detection found
 	EventCallBridged   EventType = "call.bridged"
 	EventCallHeld      EventType = "call.held" // held or taken back, by its phone or by a live change
+	EventCallParked    EventType = "call.parked"
+	EventCallUnparked  EventType = "call.unparked" // picked up, where there is a peer; else it waits there no more
 	EventCallEnded     EventType = "call.ended"
 
 	EventActionCompleted EventType = "call.action.completed"
@@ -35,6 +37,8 @@ const (
 	EventQueueOffered   EventType = "queue.offered"   // an agent is rung
 	EventQueueConnected EventType = "queue.connected" // the agent and the caller speak
 	EventQueueLeft      EventType = "queue.left"      // the caller waits no more; outcome says why
+
+	EventSurveyCompleted EventType = "survey.completed" // also by a hang-up; outcome says how
 
 	EventConferenceStarted            EventType = "conference.started"
 	EventConferenceEnded              EventType = "conference.ended"
@@ -69,9 +73,11 @@ const (
 //     recording.completed may follow when the tail of a recording is found on an edge that comes back.
 //   - For each stay in a queue: queue.joined, then any number of queue.offered, then at most one queue.connected, then
 //     exactly one queue.left. A caller whom an agent did not take has one queue.offered for each agent who was rung.
+//   - call.parked is followed by one call.unparked, unless the edge is lost meanwhile.
 //   - A leg in a conference: conference.joined, what becomes of it, conference.left. conference.started and
-//     conference.ended are events of the leg that began and ended the room; those of one conference, over its legs, are
-//     put in order by occurred_at, for sequence counts within a leg.
+//     conference.ended are events of the leg that began and ended the room, or where another edge carries that leg, of one
+//     on the room's edge; those of one conference, over its legs, are put in order by occurred_at, for sequence counts
+//     within a leg.
 //   - gather.completed follows the last digit it tells; keys nobody waited for are dtmf, those of a masked gather none.
 //   - webhook.rejected or webhook.failed precedes what the failure path does.
 type Event struct {
@@ -130,13 +136,23 @@ type EventData struct {
 	Codec       string      `json:"codec,omitempty"` // recording.started: of the shipped segments
 	Duration    *Seconds    `json:"duration,omitempty"`
 	Size        int64       `json:"size,omitempty"` // bytes
+	// Mailbox is whose voicemail is recorded: its id, or what the program calls it where the edge could not ask.
+	Mailbox string `json:"mailbox,omitempty"`
+
+	// call.parked, call.unparked
+	Slot string `json:"slot,omitempty"`
+
+	// survey.completed
+	SurveyID      string         `json:"survey_id,omitempty"`
+	SurveyVersion int            `json:"survey_version,omitempty"` // of the questions
+	Answers       map[string]any `json:"answers,omitempty"`        // question's name to the key pressed
 
 	// queue.*
 	QueueID  QueueID  `json:"queue_id,omitempty"`
 	AgentID  AgentID  `json:"agent_id,omitempty"`
 	Priority int      `json:"priority,omitempty"`
 	Position int      `json:"position,omitempty"` // from 1
-	Waited   *Seconds `json:"waited,omitempty"`
+	Waited   *Seconds `json:"waited,omitempty"`   // call.unparked as well
 
 	// conference.*; name also of a queue
 	ConferenceID ConferenceID `json:"conference_id,omitempty"`
@@ -174,6 +190,7 @@ const (
 	ParticipantKicked      = "kicked"
 	ParticipantRedirected  = "redirected"
 	ParticipantRoomsEnding = "ended"
+	ParticipantLost        = "lost" // of a leg in a conference that another edge carries: the connection between the two broke
 )
 
 const (
@@ -189,6 +206,8 @@ var eventMembers = map[EventType]string{
 	EventCallDetected:  "answered_by detection_duration kind?",
 	EventCallBridged:   "peer_call_id",
 	EventCallHeld:      "held peer_call_id?",
+	EventCallParked:    "slot",
+	EventCallUnparked:  "slot waited peer_call_id?",
 	EventCallEnded:     "cdr",
 
 	EventActionCompleted: "action_id op? peer_call_id? recording_id? message?",
@@ -197,7 +216,7 @@ var eventMembers = map[EventType]string{
 	EventGatherCompleted: "verb instruction_id? outcome digits?",
 	EventDTMF:            "digit",
 
-	EventRecordingStarted:   "recording_id verb? channels format? codec? conference_id?",
+	EventRecordingStarted:   "recording_id verb? channels format? codec? conference_id? mailbox?",
 	EventRecordingCompleted: "recording_id verb? channels? format? codec? duration size? conference_id? message?",
 	EventRecordingFailed:    "recording_id verb? channels? format? codec? duration? size? conference_id? code? message",
 
@@ -205,6 +224,8 @@ var eventMembers = map[EventType]string{
 	EventQueueOffered:   "queue_id name? agent_id peer_call_id? waited",
 	EventQueueConnected: "queue_id name? agent_id? peer_call_id waited",
 	EventQueueLeft:      "queue_id name? agent_id? outcome waited position? duration?",
+
+	EventSurveyCompleted: "survey_id survey_version instruction_id? outcome answers? agent_id? queue_id?",
 
 	EventConferenceStarted:            "conference_id name participants?",
 	EventConferenceEnded:              "conference_id name duration? reason ended_by_call_id? label?",

@@ -48,6 +48,12 @@ func NewRecordingID() RecordingID       { return RecordingID(NewID("rec")) }
 func NewRequestID() RequestID           { return RequestID(NewID("req")) }
 func NewActionID() ActionID             { return ActionID(NewID("act")) }
 
+// Voicemail is the id of the voicemail that a recording is, if it is one: the recording's, with another prefix. So the edge
+// can name it before anybody else has heard of it, and it is made once however often it is told.
+func (id RecordingID) Voicemail() VoicemailID {
+	return VoicemailID("vm" + strings.TrimPrefix(string(id), "rec"))
+}
+
 // sidPrefixes maps our id prefixes to Twilio's two letters.
 var sidPrefixes = map[string]string{
 	"call": "CA", "acc": "AC", "rec": "RE", "que": "QU", "num": "PN", "app": "AP",

@@ -34,14 +34,15 @@ type App struct {
 
 	t       testing.TB
 	closing chan struct{} // closed before the servers are, so that no behaviour holds them up
-	arrived chan Request
+	arrived chan *Request
 
 	mu      sync.Mutex // guards what follows
 	secrets []string
 	scripts map[string]*script
 	all     []Request
-	refuse  int // connections to refuse, in memory
-	ignore  int // connections to leave unanswered, in memory
+	passed  []Request // that have arrived, and that ExpectAt has left for later
+	refuse  int       // connections to refuse, in memory
+	ignore  int       // connections to leave unanswered, in memory
 	stopped bool
 }
 
@@ -65,7 +66,7 @@ type Request struct {
 
 // New returns an application that answers every request with an empty program. It ends with the test.
 func New(t testing.TB) *App {
-	return &App{URL: "http://app.test", t: t, closing: make(chan struct{}), arrived: make(chan Request, remembered), scripts: map[string]*script{}}
+	return &App{URL: "http://app.test", t: t, closing: make(chan struct{}), arrived: make(chan *Request, remembered), scripts: map[string]*script{}}
 }
 
 // stop ends what still waits in a handler.
@@ -117,32 +118,81 @@ func (a *App) Requests() []Request {
 // its call and its error, or among the form's parameters; a dotted path (state.lang) begins at the request.
 func (a *App) Expect(what string, pairs ...string) Request {
 	a.t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	var r Request
-	select {
-	case r = <-a.arrived:
-	case <-timeout.C:
+	r, ok := a.take(func(Request) bool { return true })
+	if !ok {
 		a.t.Fatalf("the application was not asked; expected %s", what)
 	}
 	if what != string(r.Call.Reason) && what != r.Path {
 		a.t.Fatalf("the application was asked %s %s (%s), expected %s", r.Method, r.Path, r.Call.Reason, what)
 	}
+	a.compare(what, r, pairs)
+	return r
+}
+
+// ExpectAt takes the next request to a path, waiting for it, and fails the test unless each named value is there. Those to
+// other paths are left for later. It is for the requests of several calls: each call's are in order, and between two
+// calls there is none.
+func (a *App) ExpectAt(path string, pairs ...string) Request {
+	a.t.Helper()
+	r, ok := a.take(func(r Request) bool { return r.Path == path })
+	if !ok {
+		a.t.Fatalf("the application was not asked at %s", path)
+	}
+	a.compare(path, r, pairs)
+	return r
+}
+
+// take takes the first request that fits, waiting for it; false when none comes in time.
+func (a *App) take(fits func(Request) bool) (Request, bool) {
+	a.mu.Lock()
+	if i := slices.IndexFunc(a.passed, fits); i >= 0 {
+		r := a.passed[i]
+		a.passed = slices.Delete(a.passed, i, i+1)
+		a.mu.Unlock()
+		return r, true
+	}
+	a.mu.Unlock()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		select {
+		case r := <-a.arrived:
+			if fits(*r) {
+				return *r, true
+			}
+			a.mu.Lock()
+			a.passed = append(a.passed, *r)
+			a.mu.Unlock()
+		case <-timeout.C:
+			return Request{}, false
+		}
+	}
+}
+
+// compare fails the test unless a request has the named values.
+func (a *App) compare(what string, r Request, pairs []string) {
+	a.t.Helper()
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if got := r.Value(pairs[i]); got != pairs[i+1] {
 			a.t.Errorf("request %s: %s is %q, expected %q", what, pairs[i], got, pairs[i+1])
 		}
 	}
-	return r
 }
 
 // ExpectNothing fails the test when there are requests that no Expect has taken.
 func (a *App) ExpectNothing() {
 	a.t.Helper()
+	a.mu.Lock()
+	left := a.passed
+	a.passed = nil
+	a.mu.Unlock()
 	select {
 	case r := <-a.arrived:
-		a.t.Errorf("the application was asked %s %s (%s), expected nothing", r.Method, r.Path, r.Call.Reason)
+		left = append(left, *r)
 	default:
+	}
+	for _, r := range left {
+		a.t.Errorf("the application was asked %s %s (%s), expected nothing", r.Method, r.Path, r.Call.Reason)
 	}
 }
 
@@ -195,7 +245,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	a.all = append(a.all, r)
 	a.mu.Unlock()
 	select {
-	case a.arrived <- r:
+	case a.arrived <- &r:
 	default: // a load test, which looks at Requests
 	}
 	a.write(w, req, a.next(r), r)

@@ -112,6 +112,18 @@ func TestExpectNamesWhatDiffers(t *testing.T) {
 		notes.about(t, "expected nothing", app.ExpectNothing)
 		notes.about(t, "was not asked", func() { app.Expect("action") })
 
+		send(native)
+		other := native
+		other.URL = app.URL + "/other"
+		send(other)
+		notes.about(t, "", func() {
+			app.ExpectAt("/other", "digits", "1")
+			app.Expect("/menu", "digits", "1")
+		})
+		send(native)
+		notes.about(t, "was not asked at /other", func() { app.ExpectAt("/other") })
+		notes.about(t, "expected nothing", app.ExpectNothing)
+
 		native.Form = func(webhooks.CallRequest) url.Values { return url.Values{"Digits": {"5"}} }
 		for _, native.Method = range []string{"GET", "POST"} {
 			send(native)
