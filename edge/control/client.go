@@ -183,7 +183,9 @@ const (
 
 // Serve takes commands for the edge until ctx ends, and returns its cause. It connects again for as long as that
 // takes; a token that is not accepted is logged, and tried again too, because tokens are rotated on the other side.
+// A command that comes again, by whichever connection, is carried out once: see Once.
 func (c *Client) Serve(ctx context.Context, id webhooks.EdgeID, e Edge) error {
+	e = NewOnce(e)
 	wait := firstWait
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -229,7 +231,7 @@ func (c *Client) serveOnce(ctx context.Context, id webhooks.EdgeID, e Edge) erro
 		return refusal(response.StatusCode, text)
 	}
 	c.log.Info("control.connected", "edge_id", id)
-	s := &commandServer{edge: e, out: replies, queue: make(chan command, maxQueued)}
+	s := &commandServer{edge: e, out: replies, queue: make(chan taken, maxQueued)}
 	err = s.run(ctx, cancel, response.Body)
 	return errors.Join(err, context.Cause(ctx))
 }
@@ -237,7 +239,7 @@ func (c *Client) serveOnce(ctx context.Context, id webhooks.EdgeID, e Edge) erro
 // commandServer carries out the commands of one connection.
 type commandServer struct {
 	edge  Edge
-	queue chan command
+	queue chan taken
 
 	mu  sync.Mutex // guards out
 	out io.Writer
@@ -264,9 +266,12 @@ func (s *commandServer) run(ctx context.Context, cancel context.CancelCauseFunc,
 	lines.Buffer(nil, maxMessage)
 	for lines.Scan() {
 		silent.Reset(silenceEnds)
-		var c command
+		var c taken
 		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			return fmt.Errorf("command: %w", err)
+		}
+		if c.TimeoutMS > 0 {
+			c.until = time.Now().Add(time.Duration(c.TimeoutMS) * time.Millisecond)
 		}
 		if c.Ping {
 			s.reply(cancel, reply{Pong: true})
@@ -281,19 +286,34 @@ func (s *commandServer) run(ctx context.Context, cancel context.CancelCauseFunc,
 	return lines.Err()
 }
 
-func (s *commandServer) carryOut(ctx context.Context, c command) error {
-	if c.TimeoutMS > 0 {
+// errLate is a command whose asker has gone: it is not carried out, so that nothing happens after it was said that nobody
+// knows.
+var errLate = errors.New("the command waited for longer than its asker")
+
+func (s *commandServer) carryOut(ctx context.Context, c taken) error {
+	if !c.until.IsZero() {
+		if !time.Now().Before(c.until) {
+			return errLate
+		}
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(c.TimeoutMS)*time.Millisecond)
+		ctx, cancel = context.WithDeadline(ctx, c.until)
 		defer cancel()
 	}
 	switch {
 	case c.Originate != nil:
-		return s.edge.Originate(ctx, *c.Originate)
+		return carry(ctx, c.Originate, s.edge.Originate)
 	case c.Action != nil:
-		return s.edge.Act(ctx, *c.Action)
+		return carry(ctx, c.Action, s.edge.Act)
 	}
-	return &Error{Code: CodeInvalid, Message: "this edge does not know the command; it may be older than the control plane"}
+	return &Error{Code: CodeUnsupported, Message: "this edge does not know the command; it may be older than the control plane"}
+}
+
+func carry[T any](ctx context.Context, text json.RawMessage, do func(context.Context, T) error) error {
+	var asked T
+	if err := json.Unmarshal(text, &asked); err != nil {
+		return &Error{Code: CodeUnsupported, Message: "this edge cannot read the command and may be older than the control plane: " + err.Error()}
+	}
+	return do(ctx, asked)
 }
 
 func (s *commandServer) reply(cancel context.CancelCauseFunc, r reply) {

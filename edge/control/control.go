@@ -46,14 +46,19 @@ type Control interface {
 
 	// Beat says that the edge lives; sent every second. After 3 s without one the edge's lease is over.
 	Beat(ctx context.Context, b Beat) error
+
+	Verbs
+	Conferences
+	Queues
 }
 
 // Edge is what is asked of an edge.
 type Edge interface {
 	// Originate starts a call and returns when the edge has taken it, not when it is answered.
 	Originate(ctx context.Context, o Originate) error
-	// Act changes a live call and returns when the edge has taken the change; what became of it is an event. Codes:
-	// not_found (no such live call), precondition (its etag has moved on).
+	// Act changes a live call and returns when the edge has taken the change; what became of it is exactly one event,
+	// call.action.completed or .failed. Codes: not_found (no such live call), precondition (its etag has moved on), busy
+	// (too many changes wait), unsupported (this edge does not know the op). After a code there is no event.
 	Act(ctx context.Context, a Action) error
 }
 
@@ -260,7 +265,8 @@ type Finished struct {
 // by the control plane.
 type Batch struct {
 	Owner
-	Events []webhooks.Event `json:"events"`
+	Events  []webhooks.Event `json:"events"`
+	Journal []JournalChunk   `json:"journal,omitempty"` // may come without events
 }
 
 // Published says how far the call's events are stored. Expect is the next sequence wanted.
@@ -295,17 +301,17 @@ type Originate struct {
 	ExternalID  string              `json:"external_id,omitempty"`
 	CustomerID  webhooks.CustomerID `json:"customer_id,omitempty"` // who is called
 	Language    string              `json:"language,omitempty"`
-	StartedAt   time.Time           `json:"started_at"`
+
+	MachineDetection *webhooks.MachineDetection `json:"machine_detection,omitempty"`
+
+	StartedAt time.Time `json:"started_at"`
 }
 
-// Action asks an edge to change a live call: exactly one of HangUp, Program and URL.
+// Action asks an edge to change a live call. The same ActionID again changes nothing and is answered as before: see Once.
 type Action struct {
 	ActionID  webhooks.ActionID  `json:"action_id"`
 	AccountID webhooks.AccountID `json:"account_id"`
 	CallID    webhooks.CallID    `json:"call_id"`
 	IfMatch   string             `json:"if_match,omitempty"` // the call's etag
-	HangUp    bool               `json:"hang_up,omitempty"`
-	Program   *webhooks.Program  `json:"program,omitempty"`
-	URL       string             `json:"url,omitempty"`
-	Method    string             `json:"method,omitempty"`
+	Change    webhooks.Action    `json:"change,omitzero"`
 }

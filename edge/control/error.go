@@ -20,6 +20,7 @@ const (
 	CodeFenced       Code = "fenced"       // another process owns the call; stop silently
 	CodePrecondition Code = "precondition" // the etag has moved on
 	CodeInvalid      Code = "invalid"      // the message itself is wrong
+	CodeUnsupported  Code = "unsupported"  // this edge does not know how; another version does
 	CodeUnauthorized Code = "unauthorized" // the edge's token is not accepted
 )
 
@@ -29,6 +30,8 @@ type Error struct {
 	Message string         `json:"message"`         // one sentence naming the rule that refused
 	Realm   string         `json:"realm,omitempty"` // with challenge
 	Cause   webhooks.Cause `json:"cause,omitempty"` // what the call ends with, where it ends
+
+	QueueID webhooks.QueueID `json:"queue_id,omitempty"` // with full: of the queue that a call wanted to join
 }
 
 // Error returns the code and the sentence.

@@ -73,8 +73,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serve(h, w, r, func(ctx context.Context, b Beat) (struct{}, error) { return struct{}{}, h.Control.Beat(ctx, b) })
 	case pathCommands:
 		h.commands(w, r)
+	case pathPlaceConference:
+		serve(h, w, r, h.Control.PlaceConference)
+	case pathRedeemLink:
+		serve(h, w, r, h.Control.RedeemLink)
+	case pathMailbox:
+		serve(h, w, r, h.Control.Mailbox)
+	case pathSurvey:
+		serve(h, w, r, h.Control.Survey)
+	case pathSendMessage:
+		serve(h, w, r, h.Control.SendMessage)
+	case pathPark:
+		serve(h, w, r, h.Control.Park)
+	case pathLeavePark:
+		serve(h, w, r, func(ctx context.Context, l ParkLeave) (struct{}, error) {
+			return struct{}{}, h.Control.LeavePark(ctx, l)
+		})
+	case pathFindParked:
+		serve(h, w, r, h.Control.FindParked)
 	default:
-		http.NotFound(w, r)
+		if !h.serveQueues(w, r) {
+			http.NotFound(w, r)
+		}
 	}
 }
 
@@ -164,7 +184,11 @@ func (h *Handler) commands(w http.ResponseWriter, r *http.Request) {
 		if _, err := w.Write(text); err != nil {
 			return err
 		}
-		return out.Flush()
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		// HTTP/2 resets a stream whose deadline passes even while nothing is written to it.
+		return out.SetWriteDeadline(time.Time{})
 	})
 }
 

@@ -46,6 +46,18 @@ type command struct {
 	Action    *Action    `json:"action,omitempty"`
 }
 
+// taken is a command as it is read: what it asks for is read after its number, so that one which this edge cannot read,
+// being older than the control plane, is refused and the stream goes on.
+type taken struct {
+	Ping      bool            `json:"ping"`
+	ID        uint64          `json:"id"`
+	TimeoutMS int64           `json:"timeout_ms"`
+	Originate json.RawMessage `json:"originate"`
+	Action    json.RawMessage `json:"action"`
+
+	until time.Time // when the asker stops waiting; zero for never
+}
+
 // reply is one line from the edge: a pong, or what became of the command with this number.
 type reply struct {
 	Pong    bool   `json:"pong,omitempty"`

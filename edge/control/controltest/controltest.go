@@ -18,15 +18,19 @@ import (
 
 // Control is a control plane of function fields; a nil one refuses as not_found.
 type Control struct {
-	OnCredential func(context.Context, control.CredentialQuery) (control.Credential, error)
-	OnRoute      func(context.Context, control.Incoming) (control.Route, error)
-	OnRegister   func(context.Context, control.Registration) (control.Registered, error)
-	OnResolve    func(context.Context, control.ResolveQuery) (control.Resolved, error)
-	OnMedia      func(context.Context, control.MediaQuery) (control.MediaGrant, error)
-	OnUpload     func(context.Context, control.Upload) (control.UploadGrant, error)
-	OnFinish     func(context.Context, control.Finish) (control.Finished, error)
-	OnPublish    func(context.Context, control.Batch) (control.Published, error)
-	OnBeat       func(context.Context, control.Beat) error
+	OnCredential      func(context.Context, control.CredentialQuery) (control.Credential, error)
+	OnRoute           func(context.Context, control.Incoming) (control.Route, error)
+	OnRegister        func(context.Context, control.Registration) (control.Registered, error)
+	OnResolve         func(context.Context, control.ResolveQuery) (control.Resolved, error)
+	OnMedia           func(context.Context, control.MediaQuery) (control.MediaGrant, error)
+	OnUpload          func(context.Context, control.Upload) (control.UploadGrant, error)
+	OnFinish          func(context.Context, control.Finish) (control.Finished, error)
+	OnPublish         func(context.Context, control.Batch) (control.Published, error)
+	OnBeat            func(context.Context, control.Beat) error
+	OnPlaceConference func(context.Context, control.ConferenceQuery) (control.ConferencePlace, error)
+	OnRedeemLink      func(context.Context, control.Ticket) (control.Link, error)
+	Verbs
+	Queues
 }
 
 // Edge is an edge of function fields; a nil one refuses as not_found.
@@ -80,6 +84,17 @@ func (c *Control) Finish(ctx context.Context, q control.Finish) (control.Finishe
 func (c *Control) Publish(ctx context.Context, q control.Batch) (control.Published, error) {
 	return call(ctx, c.OnPublish, q)
 }
+
+// PlaceConference runs OnPlaceConference.
+func (c *Control) PlaceConference(ctx context.Context, q control.ConferenceQuery) (control.ConferencePlace, error) {
+	return call(ctx, c.OnPlaceConference, q)
+}
+
+// RedeemLink runs OnRedeemLink.
+func (c *Control) RedeemLink(ctx context.Context, t control.Ticket) (control.Link, error) {
+	return call(ctx, c.OnRedeemLink, t)
+}
+
 func (c *Control) Beat(ctx context.Context, q control.Beat) error { return told(ctx, c.OnBeat, q) }
 
 // Originate and Act run the function scripted for them.
@@ -95,11 +110,15 @@ type Join func(t *testing.T, c control.Control, e control.Edge) (control.Control
 // Suite runs the tests of the seam over one way of joining its halves.
 func Suite(t *testing.T, join Join) {
 	t.Run("every message arrives whole and is answered", func(t *testing.T) { everyMessage(t, join) })
+	t.Run("so does every message of the verbs", func(t *testing.T) { everyVerb(t, join) })
 	t.Run("refusals keep their code, realm and cause", func(t *testing.T) { refusals(t, join) })
 	t.Run("other errors are no refusals", func(t *testing.T) { otherErrors(t, join) })
 	t.Run("a question ends with its context", func(t *testing.T) { questionEnds(t, join) })
 	t.Run("a command ends with its context", func(t *testing.T) { commandEnds(t, join) })
 	t.Run("many ask at once", func(t *testing.T) { manyAtOnce(t, join) })
+	t.Run("every message of queues arrives whole and is answered", func(t *testing.T) { everyQueueMessage(t, join) })
+	t.Run("a refusal as full names the queue", func(t *testing.T) { queueRefusals(t, join) })
+	t.Run("a leg waits long for a caller, and no longer than it wants to", func(t *testing.T) { longTakes(t, join) })
 }
 
 // exchange asks one question over the joint and compares what arrived with what was sent, both ways.
@@ -197,12 +216,27 @@ func everyMessage(t *testing.T, join Join) {
 		func(ctx context.Context, o control.Originate) (struct{}, error) {
 			return struct{}{}, e.Originate(ctx, o)
 		})
-	exchange(t, "Act",
-		control.Action{ActionID: "act_1", AccountID: "acc_1", CallID: "call_1", IfMatch: "7", Program: program(t, `[{"verb":"hangup"}]`)}, struct{}{},
-		func(fn func(context.Context, control.Action) (struct{}, error)) {
-			otherHalf.OnAct = func(ctx context.Context, a control.Action) error { _, err := fn(ctx, a); return err }
-		},
-		func(ctx context.Context, a control.Action) (struct{}, error) { return struct{}{}, e.Act(ctx, a) })
+	for n, text := range []string{
+		`{"instructions":[{"verb":"hangup"}],"state":{"a":1},"peer":"hangup"}`, `{"instructions":[]}`, `{"url":"https://example.com/x","method":"GET"}`,
+		`{"url":"/x","peer":[{"verb":"pause"}]}`, `{"op":"hangup"}`, `{"op":"transfer","to":{"extension":"1002"}}`, `{"op":"play","tone":"500","loop":0}`,
+		`{"op":"hold","prompt":[]}`, `{"op":"listen","by":{"agent":"agt_1"}}`,
+	} {
+		exchange(t, "Act "+text,
+			control.Action{ActionID: webhooks.ActionID(fmt.Sprint("act_", n)), AccountID: "acc_1", CallID: "call_1", IfMatch: "7", Change: change(t, text)}, struct{}{},
+			func(fn func(context.Context, control.Action) (struct{}, error)) {
+				otherHalf.OnAct = func(ctx context.Context, a control.Action) error { _, err := fn(ctx, a); return err }
+			},
+			func(ctx context.Context, a control.Action) (struct{}, error) { return struct{}{}, e.Act(ctx, a) })
+	}
+}
+
+func change(t *testing.T, text string) webhooks.Action {
+	t.Helper()
+	a, err := webhooks.ParseAction([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 func refusals(t *testing.T, join Join) {
