@@ -143,9 +143,7 @@ func (s *shard) applyLeg(c command, now time.Time) {
 	case opPlay:
 		l.play(c.player, now)
 	case opStopPlay:
-		if l.player != nil && l.player.id == PlayID(c.id) {
-			l.endPlay(Stopped, now)
-		}
+		l.stopPlay(PlayID(c.id), now)
 	case opDigits:
 		l.sendDigits(c.digits, now)
 	case opRecord:

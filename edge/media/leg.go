@@ -116,6 +116,9 @@ type PlayConfig struct {
 	Loop int
 	// Start skips the beginning of the first round.
 	Start time.Duration
+	// Over leaves the Play that runs alone: it waits, and goes on when this one has ended. It replaces another such.
+	// Rooms do not mind it.
+	Over bool
 }
 
 // Play replaces what the leg's peer hears, from its next packet on: prompts, or the voices of a bridge or a room for as long

@@ -36,6 +36,7 @@ type leg struct {
 	mark      bool   // the next packet begins a spurt
 	packet    [rtpHeaderSize + samplesPerFrame]byte
 	player    *player
+	over      *player // heard before player, which waits
 	sendings  []sending
 	relay     relay
 	out       level
@@ -54,6 +55,7 @@ type leg struct {
 	heardEver  bool
 	timedOut   bool
 	in         level
+	unpassed   bool                  // Passed is muted
 	heard      [samplesPerFrame]byte // this frame
 	forPeer    [samplesPerFrame]byte // the same for a bridged leg or a room, gaps concealed
 	forPeerOK  bool
@@ -194,6 +196,7 @@ func (l *leg) listen(now time.Time) {
 	if l.in.muted {
 		l.heard, l.forPeerOK = l.silent, false
 	}
+	l.forPeerOK = l.forPeerOK && !l.unpassed
 	if l.seat != nil && l.forPeerOK {
 		l.seat.ready, l.forPeerOK = true, false
 		l.params.Codec.Decode(l.seat.said[:], l.forPeer[:])
@@ -209,6 +212,9 @@ func (l *leg) mute(d Direction, muted bool) {
 	}
 	if d&Out != 0 {
 		l.out.muted = muted
+	}
+	if d&Passed != 0 {
+		l.unpassed = muted
 	}
 }
 
@@ -264,18 +270,31 @@ func (l *leg) checkTimeout(now time.Time) {
 }
 
 func (l *leg) play(p *player, now time.Time) {
-	if l.player != nil {
-		l.endPlay(Replaced, now)
+	into := &l.player
+	if p.over {
+		into = &l.over
 	}
-	l.player = p
+	if *into != nil {
+		l.endPlay(into, Replaced, now)
+	}
+	*into = p
 	if p.done() {
-		l.endPlay(Ended, now)
+		l.endPlay(into, Ended, now)
 	}
 }
 
-func (l *leg) endPlay(reason Reason, now time.Time) {
-	l.told.emit(l.player.event(reason, now))
-	l.player = nil
+// stopPlay ends the Play of an id, if it is one that plays or waits.
+func (l *leg) stopPlay(id PlayID, now time.Time) {
+	for _, p := range [2]**player{&l.over, &l.player} {
+		if *p != nil && (*p).id == id {
+			l.endPlay(p, Stopped, now)
+		}
+	}
+}
+
+func (l *leg) endPlay(p **player, reason Reason, now time.Time) {
+	l.told.emit((*p).event(reason, now))
+	*p = nil
 }
 
 // bridge joins two legs of one shard, after taking each out of the bridge it was in.
@@ -321,8 +340,10 @@ func (l *leg) close(now time.Time) {
 	l.unbridge()
 	l.leave()
 	l.detectors = nil
-	if l.player != nil {
-		l.endPlay(Stopped, now)
+	for _, p := range [2]**player{&l.over, &l.player} {
+		if *p != nil {
+			l.endPlay(p, Stopped, now)
+		}
 	}
 	for range l.sendings {
 		l.told.emit(Event{Kind: DigitsSent, At: now, Err: ErrClosed})

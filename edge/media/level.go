@@ -15,6 +15,9 @@ const (
 	In Direction = 1 << iota
 	Out
 	Both = In | Out
+	// Passed is what the peer says as others hear it: those it is bridged or in a room with, and no recording of its own. It
+	// can be muted, and has no gain.
+	Passed Direction = 1 << 2
 )
 
 // MaxGain is the most that Leg.SetGain amplifies or, negated, attenuates, in decibels.

@@ -9,6 +9,7 @@ import (
 // player walks through the prompts of one Play.
 type player struct {
 	id      PlayID
+	over    bool // PlayConfig.Over
 	prompts []*Prompt
 	forever bool
 	rounds  int // left, the current one included
@@ -18,7 +19,7 @@ type player struct {
 }
 
 func newPlayer(id PlayID, config PlayConfig) *player {
-	p := &player{id: id, forever: config.Loop <= 0, rounds: config.Loop}
+	p := &player{id: id, over: config.Over, forever: config.Loop <= 0, rounds: config.Loop}
 	total := int64(0)
 	for _, prompt := range config.Prompts {
 		if prompt != nil && prompt.samples() > 0 {

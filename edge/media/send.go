@@ -49,10 +49,15 @@ func (l *leg) fetch(frame *[samplesPerFrame]byte, now time.Time) {
 		other.forPeerOK = false
 	}
 	switch {
+	case l.over != nil:
+		l.over.take(frame[:], l.params.Codec)
+		if l.over.done() {
+			l.endPlay(&l.over, Ended, now)
+		}
 	case l.player != nil:
 		l.player.take(frame[:], l.params.Codec)
 		if l.player.done() {
-			l.endPlay(Ended, now)
+			l.endPlay(&l.player, Ended, now)
 		}
 	case l.out.muted:
 		*frame = l.silent

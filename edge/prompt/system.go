@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/edge/media/tone"
@@ -103,8 +104,9 @@ func systemLanguage(tag string) string {
 	return English
 }
 
-// loadSystem converts the files in the binary, which takes some milliseconds.
-func loadSystem() map[systemKey]*media.Prompt {
+// loadSystem converts the files in the binary, which takes some milliseconds, once for all stores. What it returns is
+// only read.
+var loadSystem = sync.OnceValue(func() map[systemKey]*media.Prompt {
 	prompts := make(map[systemKey]*media.Prompt)
 	for _, p := range SystemPrompts() {
 		for language := range p.Text {
@@ -119,7 +121,7 @@ func loadSystem() map[systemKey]*media.Prompt {
 	prompts[systemKey{Beep, Chinese}] = beep
 	prompts[systemKey{Beep, English}] = beep
 	return prompts
-}
+})
 
 // mustDecode reads a file of the binary: that it is there and whole is tested.
 func mustDecode(name string) *media.Prompt {

@@ -6,7 +6,7 @@ import (
 )
 
 // allow is what this package really does; it goes into OPTIONS, 405 and every answer.
-const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"
+const allow = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY"
 
 // refusal is the response a request earns before anybody looks at what it wants.
 type refusal struct {
@@ -68,6 +68,9 @@ func (m *message) checkRequire() *refusal {
 	var unknown []string
 	for _, tag := range m.values("Require") {
 		if m.method == methodRegister && strings.EqualFold(tag, "path") {
+			continue
+		}
+		if m.method == methodInvite && strings.EqualFold(tag, "replaces") || m.method == methodRefer && strings.EqualFold(tag, "norefersub") {
 			continue
 		}
 		unknown = append(unknown, tag)

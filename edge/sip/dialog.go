@@ -120,6 +120,8 @@ type Dialog struct {
 	onReinvite       func(offer []byte) (answer []byte, code int)
 	onReinviteAnswer func(answer []byte)
 	onInfo           func(contentType string, body []byte) int
+	onRefer          func(*Referral) int
+	subscriptions    map[uint32]*Subscription // that REFERs of ours made, by their CSeq
 }
 
 // ackWait is a 2xx of ours that waits for its ACK.

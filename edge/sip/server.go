@@ -442,8 +442,10 @@ func (s *Server) handleRequest(st *serverTx) {
 			return
 		}
 		d.request(st)
-	case m.method == methodBye, m.method == methodInfo, m.method == methodUpdate:
+	case m.method == methodBye, m.method == methodInfo, m.method == methodUpdate, m.method == methodNotify:
 		s.outOfDialog(st)
+	case m.method == methodRefer && s.known(m.peer.Addr()):
+		s.reply(st, m.respond(403, s.tagFor(m))) // only within a call: a REFER of its own would have us call strangers
 	case m.method == methodInvite && s.c.Handler.Invite != nil:
 		s.handleInvite(st)
 	case m.method == methodRegister && s.c.Handler.Register != nil:

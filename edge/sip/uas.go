@@ -365,6 +365,10 @@ func (d *Dialog) request(st *serverTx) {
 		d.s.reply(st, d.response(m, 200, nil, nil))
 	case m.method == methodInfo:
 		d.handleInfo(st)
+	case m.method == methodRefer:
+		d.handleRefer(st, phase)
+	case m.method == methodNotify:
+		d.handleNotify(st)
 	case m.method == methodOptions:
 		res := m.respond(200, "")
 		res.add("Allow", allow)

@@ -966,7 +966,7 @@ func TestOfferWithoutHandlerIs488(t *testing.T) {
 		for i, tt := range []struct {
 			method string
 			code   int
-		}{{methodOptions, 200}, {methodRefer, 405}, {"DANCE", 501}, {methodInfo, 415}} {
+		}{{methodOptions, 200}, {methodRefer, 400}, {methodMessage, 405}, {"DANCE", 501}, {methodInfo, 415}} {
 			p.seq++
 			p.send(p.request(tt.method, fmt.Sprint("m", i), "x"))
 			p.code(tt.code)
