@@ -96,7 +96,7 @@ func New(cfg Config) (*Edge, error) {
 	}
 	e.addr = listeners[0].PacketConn.LocalAddr().(*net.UDPAddr).AddrPort()
 	e.sip, err = sip.New(sip.Config{
-		Listen: listeners, UserAgent: "Hookswitch/" + cfg.Version, Logger: cfg.Logger, Handler: e.calls.Handler(),
+		Listen: listeners, UserAgent: "Hookswitch/" + cfg.Version, Logger: cfg.Logger, Handler: e.calls.Handler(), Trace: e.calls.Trace,
 		Contact: func(peer netip.Addr) netip.AddrPort { return netip.AddrPortFrom(source.toward(peer), e.addr.Port()) },
 	})
 	return e, err

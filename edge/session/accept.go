@@ -18,6 +18,9 @@ const routeTime = 3 * time.Second
 
 // Accept serves an incoming INVITE until its call is over.
 func (c *Calls) Accept(ctx context.Context, d *sip.Dialog) {
+	if c.acceptLink(ctx, d) {
+		return
+	}
 	if c.draining.Load() || c.overloaded() {
 		c.refuse(d, 503, retryAfter)
 		return
@@ -33,7 +36,14 @@ func (c *Calls) Accept(ctx context.Context, d *sip.Dialog) {
 		c.refuseRoute(d, in, err)
 		return
 	}
-	c.serve(d, in, route)
+	switch r, ok, err := d.Replaces(); {
+	case err != nil:
+		c.refuse(d, 400)
+	case ok:
+		c.replace(d, in, route, r)
+	default:
+		c.serve(d, in, route)
+	}
 }
 
 // overloaded reports that the media clock is too late to take another call, and says so once a second.
@@ -84,7 +94,7 @@ func (s *Session) limit(most webhooks.Seconds) {
 	if most == 0 {
 		most = 14400
 	}
-	timer := time.AfterFunc(most.Duration(), func() { s.cancel(ended{cause: webhooks.CauseTimeLimit}) })
+	timer := time.AfterFunc(most.Duration(), func() { s.noteTimer("time_limit"); s.cancel(ended{cause: webhooks.CauseTimeLimit}) })
 	context.AfterFunc(s.ctx, func() { timer.Stop() })
 }
 

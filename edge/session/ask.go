@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -47,6 +48,10 @@ func (s *Session) failurePath(err error) {
 	s.rest = nil
 	if s.screened { // a gate that cannot be asked stays shut
 		s.refused = true
+		return
+	}
+	if s.waiting != nil {
+		s.waiting.music = true
 		return
 	}
 	// All who are asked for help share the time of one, so that the caller waits no longer for two that hang.
@@ -108,6 +113,8 @@ type question struct {
 	trigger *webhooks.Trigger
 	failure error // of the usual URL, when the fallback is asked
 	within  time.Duration
+	// standing is the place of a caller who is dequeued, for its screen; nil for none.
+	standing func() *webhooks.Waiting
 }
 
 func (s *Session) ask(ctx context.Context, reason webhooks.Reason, target webhooks.Target, trigger *webhooks.Trigger) (reply, error) {
@@ -118,10 +125,12 @@ func (s *Session) ask(ctx context.Context, reason webhooks.Reason, target webhoo
 // cancels it, keys are kept, and the caller hears what the program's guard says meanwhile.
 func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 	ask := s.prepare(q)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	replies := make(chan reply, 1)
-	s.spawn(func() { replies <- s.fetch(ctx, ask) })
+	s.spawn(func() {
+		defer cancel()
+		replies <- s.fetch(asking, ask)
+	})
 	s.replies = replies
 	defer func() { s.replies = nil }()
 	defer s.leg.StopPlay(s.playWhileWaiting())
@@ -130,6 +139,9 @@ func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 		switch woke {
 		case wokeReply:
 			got := s.reply
+			if got.err == nil {
+				got.err = s.misfit(got)
+			}
 			if got.err != nil {
 				s.tellFailure(ask, s.resolve(q.target.URL), got.err)
 			}
@@ -137,9 +149,27 @@ func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 		case wokeDigit:
 			s.typeAhead(e.Digit)
 		case wokeAction, wokeEnd:
+			if q.trigger == nil || woke == wokeEnd {
+				cancel()
+			} // else the outcome is to be told, whatever has become of its answer
 			return reply{}, errInterrupted
 		}
 	}
+}
+
+// misfit is what is wrong with an answer that is to be a wait program or a screen: nil outside both.
+func (s *Session) misfit(got reply) error {
+	kind := webhooks.SubAny
+	switch {
+	case s.waiting != nil:
+		kind = webhooks.SubWait
+	case s.screened:
+		kind = webhooks.SubScreen
+	}
+	if wrong, ok := errors.AsType[*webhooks.ProgramError](got.program.Fits(kind)); ok {
+		return &webhooks.RejectedError{Pointer: wrong.Pointer, Message: wrong.Message, URL: got.base, Status: http.StatusOK}
+	}
+	return nil
 }
 
 // playWhileWaiting plays the guard's while_waiting, when it can be played at once.
@@ -175,6 +205,12 @@ func (s *Session) prepare(q question) webhooks.Ask {
 			Trigger: q.trigger, Error: webhooks.FailureOf(q.failure), State: slices.Clone(s.state), Data: maps.Clone(s.data),
 		},
 	}
+	switch {
+	case q.reason == webhooks.ReasonWait && s.waiting != nil:
+		a.Request.Waiting = s.waiting.standing()
+	case q.standing != nil:
+		a.Request.Waiting = q.standing()
+	}
 	s.traceAsk(&a, string(q.reason), s.doing, s.resolve(q.target.URL))
 	if a.Method == "" {
 		a.Method = s.app.Method
@@ -191,6 +227,7 @@ func (s *Session) prepare(q question) webhooks.Ask {
 			return twiml.Params(r, twiml.Options{APIBase: s.calls.cfg.PublicURL})
 		}
 	}
+	s.noteRequest(&a)
 	return a
 }
 
@@ -227,6 +264,7 @@ func (s *Session) fetch(ctx context.Context, a webhooks.Ask) reply {
 // read asks, and takes the answer apart.
 func (s *Session) read(ctx context.Context, a webhooks.Ask) reply {
 	got, err := s.calls.cfg.Webhook.Ask(ctx, a)
+	s.noteAnswer(&a, got, err)
 	if err != nil {
 		return reply{err: err}
 	}
@@ -238,6 +276,7 @@ func (s *Session) read(ctx context.Context, a webhooks.Ask) reply {
 		}
 		for _, w := range warnings {
 			s.log.Info("webhook.warning", "pointer", w.Pointer, "message", w.Message)
+			s.noteWarning(w)
 		}
 		return reply{program: program, base: got.URL}
 	case webhooks.ReplyAudio:
@@ -255,6 +294,7 @@ func (s *Session) read(ctx context.Context, a webhooks.Ask) reply {
 // traced logs one attempt to ask, with the URL as it may be shown.
 func (s *Session) traced(a webhooks.Attempt, shown string) {
 	s.calls.cfg.Observer.attempted(outcomeWord(a.Code, a.Status))
+	s.noteAttempt(a)
 	s.log.Info("webhook.asked",
 		"request_id", a.RequestID, "attempt", a.Number, "method", a.Method, "url", shown, "status", a.Status, "code", a.Code,
 		"duration_ms", a.Duration.Milliseconds(), "bytes_out", a.BytesOut, "bytes_in", a.BytesIn)
@@ -273,14 +313,14 @@ func (s *Session) tellFailure(a webhooks.Ask, written string, err error) {
 	unfilled := strings.NewReplacer(a.URL, written, requestURI(a.URL), requestURI(written))
 	var rejected *webhooks.RejectedError
 	if errors.As(err, &rejected) {
-		s.emit(webhooks.EventWebhookRejected, webhooks.EventData{
+		s.emitLive(webhooks.EventWebhookRejected, webhooks.EventData{
 			URL: shown(rejected.URL), Status: rejected.Status, RequestID: a.Request.RequestID, Code: "rejected",
 			Pointer: rejected.Pointer, Message: unfilled.Replace(rejected.Message),
 		})
 		return
 	}
 	f := webhooks.FailureOf(err)
-	s.emit(webhooks.EventWebhookFailed, webhooks.EventData{
+	s.emitLive(webhooks.EventWebhookFailed, webhooks.EventData{
 		URL: shown(f.URL), Status: f.Status, RequestID: a.Request.RequestID, Code: f.Code, Message: unfilled.Replace(f.Message),
 	})
 }

@@ -1,7 +1,8 @@
 // Package session owns live calls: it asks applications, executes their programs, emits the events of each call
 // and folds them into its record. One call is one goroutine of straight code; every way it can end is the cause of
-// its context. SIP belongs to edge/sip, audio to edge/media, the contract to webhooks, and everything that
-// outlives a call to the control plane behind edge/control.
+// its context. Two legs that hear each other are in a bond, by which a transfer, a REFER or an INVITE with Replaces
+// gives one of them another partner. SIP belongs to edge/sip, audio to edge/media, the contract to webhooks, and
+// everything that outlives a call to the control plane behind edge/control.
 package session
 
 import (
@@ -19,6 +20,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
+	"github.com/hookswitch/hookswitch/edge/media/detect"
 	"github.com/hookswitch/hookswitch/edge/prompt"
 	"github.com/hookswitch/hookswitch/edge/sip"
 	"github.com/hookswitch/hookswitch/webhooks"
@@ -55,6 +57,8 @@ type Config struct {
 	Tracer trace.Tracer
 	// MaxCalls bounds the live legs; 0 is 10,000.
 	MaxCalls int
+	// Announcements are the carriers' announcements that detection knows; detect.MaxAnnouncements at most, none by default.
+	Announcements []detect.Announcement
 	// Digest is the algorithms phones are challenged for; see sip.NewDigestServer.
 	Digest []string
 	// SIP is where other edges reach this one, for the beat.
@@ -71,6 +75,11 @@ type Calls struct {
 	outbox *outbox
 	ship   *shipper
 	routes routeMemory
+	trails trails
+	asked  askedMemory
+	parked parkings
+	queued queueing
+	rooms  rooms
 
 	ctx      context.Context // ends when the edge stops for good
 	stop     context.CancelCauseFunc
@@ -88,9 +97,11 @@ type Calls struct {
 	// slow would use up the account's requests in flight, or open the circuit of the host that answers its calls.
 	status *webhooks.Client
 
-	mu   sync.Mutex // guards live, legs and known
+	mu   sync.Mutex // guards live, legs, dialogs and known
 	live map[webhooks.CallID]*Session
 	legs map[Dir]int // of live, by direction
+	// dialogs are the legs of live that have a dialog, by its ID.
+	dialogs map[string]*Session
 	// known is where phones have registered from through this edge, with when that ends: they are not strangers.
 	known map[netip.Addr]time.Time
 }
@@ -116,8 +127,11 @@ func New(cfg Config) (*Calls, error) {
 		digest: sip.NewDigestServer(cfg.Digest...),
 		live:   map[webhooks.CallID]*Session{},
 		legs:   map[Dir]int{},
-		known:  map[netip.Addr]time.Time{},
+
+		dialogs: map[string]*Session{},
+		known:   map[netip.Addr]time.Time{},
 	}
+	c.queued.wake = make(chan struct{}, 1)
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	c.told, c.hush = context.WithCancel(context.Background())
 	c.status = webhooks.NewClient(webhooks.ClientConfig{Guard: cfg.Guard})
@@ -147,6 +161,9 @@ func (c *Calls) Run(ctx context.Context) error {
 	background.Go(func() { c.outbox.run(flush) })
 	background.Go(func() { c.ship.run(flush) })
 	background.Go(func() { c.beat(flush) })
+	background.Go(func() { c.queued.run(flush) })
+	background.Go(func() { c.renewQueues(flush) })
+	background.Go(func() { c.cutJournals(flush) })
 
 	<-ctx.Done()
 	c.takeNoMore()
@@ -156,6 +173,7 @@ func (c *Calls) Run(ctx context.Context) error {
 	left, done := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer done()
 	defer context.AfterFunc(left, c.hush)() // status URLs share the time
+	c.queued.settle(left)
 	c.ship.settle(left)
 	c.outbox.settle(left)
 	stopFlush()
@@ -261,6 +279,9 @@ func (c *Calls) remove(s *Session) {
 	defer c.mu.Unlock()
 	if _, ok := c.live[s.id]; ok {
 		delete(c.live, s.id)
+		if s.dialog != nil {
+			delete(c.dialogs, s.dialog.ID())
+		}
 		c.legs[s.dir()]--
 	}
 }

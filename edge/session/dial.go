@@ -20,6 +20,9 @@ type party struct {
 	target webhooks.DialTarget
 	state  partyState
 	end    ended // with partyGone
+
+	machine      bool                      // with partyGone: a machine answered, or the network announced why nobody can
+	announcement webhooks.AnnouncementKind // with partyGone: what was announced before an answer
 }
 
 type partyState uint8
@@ -41,8 +44,11 @@ type dialing struct {
 	left     []webhooks.DialTarget // sequential: still to be called
 	ringing  int
 	worst    ended
-	last     party // the newest that was lost, for the trigger
+	last     party  // the newest that was lost, for the trigger
+	machine  *party // the first that turned out to be a machine
 	record   *spool
+	from     string   // whom the parties see calling, where it is not the caller of this leg; "" where it is
+	peer     *Session // whom the caller speaks with, or spoke with last
 }
 
 func (s *Session) dial(i *webhooks.Dial) *webhooks.Trigger {
@@ -63,11 +69,19 @@ func (s *Session) dial(i *webhooks.Dial) *webhooks.Trigger {
 	if t == nil {
 		t = d.bridge(peer)
 	}
-	// Whoever still rings is told that the call is over.
-	d.cancel(ended{cause: webhooks.CauseCanceled, by: webhooks.EndedByCaller})
+	d.giveUp(t)
 	s.leg.StopPlay(d.ringback)
 	d.stopRecording(t)
 	return t
+}
+
+// giveUp tells whoever still rings that the call is over: of a live change the API is the one who ends it, else the caller.
+func (d *dialing) giveUp(t *webhooks.Trigger) {
+	by := webhooks.EndedByCaller
+	if t != nil && t.Outcome == webhooks.Redirected {
+		by = webhooks.EndedByAPI
+	}
+	d.cancel(ended{cause: webhooks.CauseCanceled, by: by})
 }
 
 // play lets the caller hear that it rings, where the network does not do so.
@@ -121,13 +135,29 @@ type callee struct {
 	guard  *webhooks.Guard
 	data   map[string]any // of the caller, as it is now
 	span   trace.Span     // of the dial
+
+	digits    string // to be sent when it answers
+	status    statusTarget
+	detection *webhooks.MachineDetection
+	detected  statusTarget // told what the detection finds
 }
 
 func (d *dialing) callee(t webhooks.DialTarget) callee {
-	return callee{
+	c := callee{
 		target: t, query: d.s.resolveQuery(t, d.CallerID), sole: len(d.To) == 1, codecs: d.s.codecs(),
 		base: d.s.base, guard: d.s.guard, data: maps.Clone(d.s.data), span: d.s.doing,
+		digits: d.s.vars().Text(t.SendDigits), status: d.s.statusTarget(t.StatusURL, t.StatusEvents), detection: d.MachineDetection,
 	}
+	if d.from != "" {
+		c.query.From = d.from
+	}
+	if t.MachineDetection != nil {
+		c.detection = t.MachineDetection
+	}
+	if c.detection != nil {
+		c.detected = d.s.statusTarget(c.detection.StatusURL, nil)
+	}
+	return c
 }
 
 // codecs puts the codec in use first, so that the other leg need not be transcoded.
@@ -183,6 +213,9 @@ func (d *dialing) hearEarly(peer *Session) {
 func (d *dialing) lost(p party) bool {
 	d.ringing--
 	d.worst, d.last = worse(d.worst, p.end), p
+	if p.machine && d.machine == nil {
+		d.machine = &p
+	}
 	if len(d.left) > 0 && d.ringing == 0 {
 		d.next()
 	}
@@ -201,6 +234,9 @@ var outcomes = map[webhooks.Cause]webhooks.Outcome{
 }
 
 func (d *dialing) unconnected() *webhooks.Trigger {
+	if d.machine != nil {
+		return d.machine.machineTrigger()
+	}
 	t := &webhooks.Trigger{
 		Outcome: webhooks.Unreachable, Target: d.last.target.Name(),
 		Cause: d.worst.cause, SIPCode: d.worst.code, Error: d.worst.text,
@@ -211,6 +247,7 @@ func (d *dialing) unconnected() *webhooks.Trigger {
 	if d.last.leg != nil {
 		t.CallID = d.last.leg.id
 	}
+	t.Announcement = d.last.announcement
 	return t
 }
 
@@ -219,7 +256,7 @@ func (d *dialing) bridge(peer *Session) *webhooks.Trigger {
 	s := d.s
 	s.leg.StopPlay(d.ringback)
 	if !s.answer(nil) {
-		peer.cancel(ended{cause: webhooks.CauseCallerHangup, by: webhooks.EndedByCaller})
+		peer.cancel(s.leaving())
 		return s.interrupted()
 	}
 	if err := media.Bridge(s.leg, peer.leg); err != nil {
@@ -228,55 +265,84 @@ func (d *dialing) bridge(peer *Session) *webhooks.Trigger {
 	}
 	peer.detach() // from here on it ends when the talk does, or on its own
 	d.cancel(elsewhere())
+	d.peer = peer
+	bind(s, s, peer, d.Refer)
 	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: peer.id})
-	peer.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: s.id})
+	peer.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: s.id})
 	if d.Record == "answer" {
 		d.startRecording()
 	}
 	began := time.Now()
-	t := d.talk(peer)
+	t := d.talk()
 	s.leg.Unbridge()
 	s.counts(time.Since(began))
 	duration := webhooks.SecondsOf(time.Since(began))
-	t.CallID, t.Target, t.Duration, t.SIPCode = peer.id, peer.call.To, &duration, 200
+	peer = d.peer
+	t.CallID, t.Target, t.Duration, t.SIPCode = peer.id, peer.partyName(), &duration, 200
 	t.AnsweredAt = peer.answeredAt()
+	t.AnsweredBy, t.DetectionDuration = peer.answeredBy()
 	return t
 }
 
-// talk is the bridged call.
-func (d *dialing) talk(peer *Session) *webhooks.Trigger {
+// talk is the bridged call. It ends with whom the caller speaks with then: another may have taken the party's place.
+func (d *dialing) talk() *webhooks.Trigger {
 	s := d.s
-	s.peerGone = peer.left
-	defer func() { s.peerGone = nil }()
+	s.inTalk = true
+	defer func() { s.inTalk, s.peerGone = false, nil }()
 	limit := time.NewTimer(d.TimeLimit.Duration())
 	defer limit.Stop()
 	for {
+		b := s.bonded()
+		d.peer, s.peerGone = b.other(s), b.over
 		woke, e := s.wait(limit.C)
 		switch {
+		case woke == wokeOrder && s.order.bond != s.bonded():
+			s.order.refuse()
+		case woke == wokePeer && s.bonded() != b: // somebody else is there
 		case woke == wokePeer:
-			return peerLeft(peer)
+			s.part(b, b.why)
+			return d.peerLeft(b)
+		case woke == wokeOrder && s.order.handover != nil:
+			s.handOver(s.order.handover, b)
+		case woke == wokeOrder && s.order.referral != nil:
+			return s.referredBy(s.order.referral, b)
 		case woke == wokeTimer:
-			peer.cancel(ended{cause: webhooks.CauseTimeLimit})
+			s.part(b, ended{cause: webhooks.CauseTimeLimit})
 			return &webhooks.Trigger{Outcome: webhooks.TimeLimit, EndedBy: webhooks.EndedBySystem, Cause: webhooks.CauseTimeLimit}
 		case woke == wokeDigit && d.HangUpOn != "" && e.Digit == d.HangUpOn[0]:
-			peer.cancel(ended{cause: webhooks.CauseCallerHangup, by: webhooks.EndedByCaller})
+			s.part(b, ended{cause: webhooks.CauseCallerHangup, by: webhooks.EndedByCaller})
 			return &webhooks.Trigger{Outcome: webhooks.Completed, EndedBy: webhooks.EndedByCaller, Cause: webhooks.CauseCallerHangup}
 		case woke == wokeDigit:
 			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
 		case woke == wokeParty && s.party.state == partyAccepted:
 			s.party.leg.cancel(elsewhere())
+		case woke == wokeAction && transfers(*s.pending):
+			s.keeping = true
+			return s.interrupted()
 		case woke == wokeAction:
-			peer.cancel(ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedByAPI})
+			s.replaced(b)
 			return s.interrupted()
 		case woke == wokeEnd:
-			end := endOf(s.ctx)
-			if s.fenced() { // who takes a call over takes both its legs
-				peer.fence()
-			}
-			peer.cancel(ended{cause: webhooks.CauseCallerHangup, by: end.by, text: string(end.cause)})
+			s.part(b, s.leaving())
 			return s.interrupted()
 		}
 	}
+}
+
+// peerLeft says how the talk ended, when it was not this leg that ended it.
+func (d *dialing) peerLeft(b *bond) *webhooks.Trigger {
+	if b.referTo != "" {
+		return &webhooks.Trigger{Outcome: webhooks.Referred, ReferTo: b.referTo, EndedBy: webhooks.EndedByCaller, Cause: webhooks.CauseCallerHangup}
+	}
+	return peerLeft(d.peer)
+}
+
+// partyName is whom a leg is with, as its record shows it.
+func (s *Session) partyName() string {
+	if s.call.Direction == webhooks.Inbound {
+		return s.call.From
+	}
+	return s.call.To
 }
 
 // peerLeft says how the other leg went.
@@ -288,8 +354,8 @@ func peerLeft(peer *Session) *webhooks.Trigger {
 	}
 	end := endOf(peer.ctx)
 	t.Cause = end.cause
-	if end.by != "" {
-		t.EndedBy = end.by
+	if t.EndedBy = end.by; t.EndedBy == "" {
+		t.EndedBy = end.cause.Info().EndedBy
 	}
 	if end.cause == webhooks.CauseMediaTimeout || end.cause == webhooks.CauseEdgeLost {
 		t.Outcome, t.EndedBy = webhooks.Lost, webhooks.EndedBySystem
@@ -304,7 +370,7 @@ func (s *Session) answeredAt() *time.Time {
 }
 
 func (d *dialing) startRecording() {
-	p, err := d.s.startRecording(media.RecordConfig{Channels: 2}, "dial", "")
+	p, err := d.s.startRecording(media.RecordConfig{Channels: 2}, "dial", d.s.statusTarget(d.RecordingStatusURL, d.RecordingStatusEvents))
 	if err == nil {
 		d.record = p
 	}
@@ -336,12 +402,21 @@ func (s *Session) callTarget(d *dialing, c callee) {
 		return
 	}
 	leg := s.calls.newSession(trace.ContextWithSpan(s.calls.ctx, c.span), webhooks.NewCallID(), s.account, s.app, s.lang)
-	leg.detach = context.AfterFunc(d.ctx, func() { leg.cancel(endOf(d.ctx)) })
+	leg.detach = context.AfterFunc(d.ctx, func() {
+		if s.fenced() && leg.answered() { // who takes a call over takes the legs that are answered with it
+			leg.fence()
+		}
+		leg.cancel(endOf(d.ctx))
+	})
 	leg.call.Direction = webhooks.OutboundDial
 	leg.call.ParentCallID, leg.call.ConversationID = s.id, s.call.ConversationID
 	leg.base, leg.guard = c.base, c.guard
 	leg.setData(c.data)
-	leg.left = make(chan struct{})
+	leg.journal.hides = s.journal.hides
+	leg.guest = true
+	leg.watch(c.status, legEvents)
+	leg.detectMachine(c.detection, c.detected)
+	machine := leg.detection
 	news.leg = leg
 	if !s.calls.add(leg) {
 		leg.detach()
@@ -362,6 +437,7 @@ func (s *Session) callTarget(d *dialing, c callee) {
 	})
 	if !reported {
 		news.end = endOf(leg.ctx)
+		news.machine, news.announcement = machine.ended(leg)
 		d.parties <- news
 	}
 }
@@ -375,11 +451,25 @@ func (s *Session) ring(d *dialing, c callee, hops []control.Hop) bool {
 	}
 	ctx, done := context.WithTimeoutCause(s.ctx, timeout.Duration(), ended{cause: webhooks.CauseNoAnswer})
 	defer done()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	p := placing{near: d.s.leg, codecs: c.codecs, callerName: d.CallerName, headers: d.Headers, username: t.Username, password: t.Password}
-	if c.sole {
-		p.early = func() { d.parties <- party{leg: s, target: t, state: partyEarly} }
+	p.early = func() {
+		s.detection.hearEarly(s, giveUp)
+		if c.sole {
+			d.parties <- party{leg: s, target: t, state: partyEarly}
+		}
 	}
-	if !s.place(ctx, hops, p) {
+	answered := s.place(ctx, hops, p)
+	s.detection.endEarly()
+	if !answered {
+		return false
+	}
+	if c.digits != "" {
+		s.press(c.digits, sendDuration, sendGap)
+	}
+	if !s.judge() {
+		s.cancel(ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedBySystem, text: "a machine answered"})
 		return false
 	}
 	screen := d.Screen
@@ -406,32 +496,42 @@ func (s *Session) screen(sub webhooks.Sub) bool {
 	return s.ctx.Err() == nil
 }
 
-// attend is a connected leg's life: it belongs to the dial of the other leg until the call ends, or a live change
-// gives it a program of its own.
+// attend is a connected leg's life: it belongs to whom it speaks with until the call ends, or a live change gives it a
+// program of its own.
 func (s *Session) attend() {
+	s.inTalk = true
+	defer func() { s.inTalk, s.peerGone = false, nil }()
 	for {
+		b := s.bonded()
+		s.peerGone = nil
+		if b != nil { // the dial may not have noticed yet that the leg was accepted
+			s.peerGone = b.over
+		}
 		woke, e := s.wait(nil)
-		switch woke {
-		case wokeDigit:
+		switch {
+		case woke == wokeDigit:
 			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
-		case wokeAction:
-			s.leg.Unbridge()
-			s.leave()
+		case woke == wokePeer && s.bonded() == b:
+			s.cancel(b.why)
+			return
+		case woke == wokeOrder && s.order.bond != s.bonded():
+			s.order.refuse()
+		case woke == wokeOrder && s.order.handover != nil:
+			s.handOver(s.order.handover, s.order.bond)
+		case woke == wokeAction:
+			s.inTalk, s.peerGone = false, nil
+			s.onItsOwn()
+			if s.keeping = transfers(*s.pending); !s.keeping {
+				s.leg.Unbridge()
+				s.peerOf(b)
+				s.leave()
+			}
 			s.takeAction()
 			s.execute()
 			return
-		case wokeEnd:
+		case woke == wokeEnd:
 			return
 		}
-	}
-}
-
-// leave tells the dial of the other leg that this one is no longer its party.
-func (s *Session) leave() {
-	select {
-	case <-s.left:
-	default:
-		close(s.left)
 	}
 }
 

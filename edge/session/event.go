@@ -15,15 +15,20 @@ func (s *Session) emit(kind webhooks.EventType, data webhooks.EventData) {
 	s.emitLocked(kind, data)
 }
 
-// emitLocked is emit for a caller that holds mu. The outbox and the observer are told under the lock, so that they
+// emitLocked is emit for a caller that holds mu, and returns what was told, if anything was. The outbox and the observer are told under the lock, so that they
 // see the events of a call in their order.
-func (s *Session) emitLocked(kind webhooks.EventType, data webhooks.EventData) {
+func (s *Session) emitLocked(kind webhooks.EventType, data webhooks.EventData) (e webhooks.Event, told bool) {
+	return s.emitOf(time.Now(), kind, data)
+}
+
+// emitOf is emitLocked for what has happened at a time that another edge says.
+func (s *Session) emitOf(at time.Time, kind webhooks.EventType, data webhooks.EventData) (e webhooks.Event, told bool) {
 	if s.gone {
-		return
+		return webhooks.Event{}, false
 	}
-	e := webhooks.Event{
+	e = webhooks.Event{
 		ID: webhooks.NewEventID(), Type: kind, AccountID: s.account, CallID: s.id,
-		ConversationID: s.call.ConversationID, OccurredAt: time.Now().UTC(), Data: data,
+		ConversationID: s.call.ConversationID, OccurredAt: at.UTC(), Data: data,
 	}
 	if !s.over {
 		s.seq++
@@ -31,6 +36,7 @@ func (s *Session) emitLocked(kind webhooks.EventType, data webhooks.EventData) {
 	}
 	s.fold(e)
 	s.calls.outbox.add(e)
+	s.noteEvent(e)
 	s.tellStatus(e, s.recordingStatus(data.RecordingID, kind))
 	s.span.AddEvent(string(kind))
 	if kind == webhooks.EventCallAnswered && s.dir() == In {
@@ -39,14 +45,15 @@ func (s *Session) emitLocked(kind webhooks.EventType, data webhooks.EventData) {
 	if s.calls.cfg.Observe != nil {
 		s.calls.cfg.Observe(e)
 	}
+	return e, true
 }
 
 // recordingStatus is the status_url of the record instruction that an event is about.
 func (s *Session) recordingStatus(id webhooks.RecordingID, kind webhooks.EventType) string {
-	if kind != webhooks.EventRecordingCompleted && kind != webhooks.EventRecordingFailed {
+	if id == "" || !s.statusOf[id].wants(kind) {
 		return ""
 	}
-	return s.statusOf[id]
+	return s.statusOf[id].url
 }
 
 // fold keeps the times of the record; the caller holds mu.
@@ -61,6 +68,13 @@ func (s *Session) fold(e webhooks.Event) {
 		s.cdr.AnsweredAt = &at
 		s.call.AnsweredAt = &at
 		s.call.Status = webhooks.StatusInProgress
+	case webhooks.EventCallHeld:
+		if *e.Data.Held {
+			s.heldSince = at
+		} else {
+			s.heldFor += at.Sub(s.heldSince)
+			s.heldSince = time.Time{}
+		}
 	case webhooks.EventCallEnded:
 		s.over = true
 	}
@@ -92,6 +106,10 @@ func (s *Session) emitEnded(end ended, quality *webhooks.Quality) {
 		cdr.EndedBy = info.EndedBy
 	}
 	cdr.Duration = webhooks.SecondsOf(cdr.EndedAt.Sub(cdr.StartedAt))
+	if !s.heldSince.IsZero() {
+		s.heldFor += cdr.EndedAt.Sub(s.heldSince)
+	}
+	cdr.HoldTime = webhooks.SecondsOf(s.heldFor)
 	if cdr.AnsweredAt != nil {
 		cdr.Status, cdr.SIPCode = webhooks.StatusCompleted, 200
 		cdr.RingTime = webhooks.SecondsOf(cdr.AnsweredAt.Sub(cdr.StartedAt))

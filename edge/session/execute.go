@@ -1,7 +1,7 @@
 package session
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -48,11 +48,15 @@ func (s *Session) keepState(p webhooks.Program) {
 func (s *Session) execute() {
 	for s.ctx.Err() == nil && !s.refused {
 		s.takeAction()
-		if len(s.rest) == 0 {
+		switch {
+		case s.pending != nil: // another came before that one's URL had answered
+			continue
+		case len(s.rest) == 0, s.ctx.Err() != nil:
 			return
 		}
 		next := s.rest[0]
 		s.rest = s.rest[1:]
+		s.letGo(next)
 		if s.silent++; s.silent > webhooks.MaxSilentStretch {
 			s.cancel(ended{cause: webhooks.CauseLoop})
 			return
@@ -82,12 +86,28 @@ func (s *Session) perform(i webhooks.Instruction) *webhooks.Trigger {
 		s.pause(i)
 	case *webhooks.Gather:
 		return s.gather(i)
+	case *webhooks.Detect:
+		return s.detect(i)
 	case *webhooks.Record:
 		return s.record(i)
+	case *webhooks.Recording:
+		s.recording(i)
 	case *webhooks.Dial:
 		return s.dial(i)
+	case *webhooks.Transfer:
+		return s.transfer(i)
+	case *webhooks.Refer:
+		return s.refer(i)
+	case *webhooks.Conference:
+		return s.conference(i)
+	case *webhooks.Enqueue:
+		return s.enqueue(i)
+	case *webhooks.Dequeue:
+		return s.dequeue(i)
+	case *webhooks.Leave:
+		s.leaveWait()
 	case *webhooks.Redirect:
-		s.askNext(webhooks.ReasonRedirect, webhooks.Target{URL: i.URL, Method: i.Method}, nil)
+		s.askNext(s.redirectReason(), webhooks.Target{URL: i.URL, Method: i.Method}, nil)
 	case *webhooks.HangUp:
 		s.hangup(i)
 	case *webhooks.Reject:
@@ -96,8 +116,16 @@ func (s *Session) perform(i webhooks.Instruction) *webhooks.Trigger {
 		s.sendDigits(i)
 	case *webhooks.Tag:
 		s.setData(i.Data)
-	default:
-		return s.failed(fmt.Errorf("%s is not available yet", i.Verb()))
+	case *webhooks.Voicemail:
+		return s.voicemail(i)
+	case *webhooks.Survey:
+		return s.survey(i)
+	case *webhooks.Message:
+		return s.message(i)
+	case *webhooks.Park:
+		return s.park(i)
+	case *webhooks.Unpark:
+		return s.unpark(i)
 	}
 	return nil
 }
@@ -110,13 +138,19 @@ func (s *Session) outcome(i webhooks.Instruction, t *webhooks.Trigger) {
 	}
 	t.Verb, t.ID = i.Verb(), i.Common().ID
 	s.trigger = t
+	defer s.settleReferral(487)
+	s.hearChange()
 	if s.ctx.Err() != nil {
 		t.Outcome = webhooks.Hangup
 		s.tell(i, t)
 		return
 	}
-	if t.Outcome == webhooks.Redirected { // the live change is what goes on, at the top of execute
+	if t.Outcome == webhooks.Redirected || s.pending != nil { // the live change is what goes on, at the top of execute
 		s.tell(i, t)
+		return
+	}
+	if s.referral != nil {
+		s.followReferral(i, t)
 		return
 	}
 	if sub, ok := subFor(i, t.Outcome); ok {
@@ -162,11 +196,14 @@ func (s *Session) take(a control.Action) error {
 	switch {
 	case s.over || s.ctx.Err() != nil:
 		return &control.Error{Code: control.CodeNotFound, Message: "the call has just ended"}
+	case unknown(a.Change) != "":
+		return &control.Error{Code: control.CodeUnsupported, Message: "this edge does not know " + unknown(a.Change)}
 	case a.IfMatch != "" && a.IfMatch != strconv.Itoa(s.tag):
 		return &control.Error{Code: control.CodePrecondition, Message: "the call has changed: its etag is now " + strconv.Itoa(s.tag)}
 	}
 	select {
 	case s.actions <- a:
+		s.tag++ // taken is changed: of two that name the same version only one is
 		return nil
 	default:
 		return &control.Error{Code: control.CodeBusy, Message: "the call has too many changes waiting; try again when one has completed"}
@@ -185,41 +222,92 @@ func (s *Session) takeAction() {
 	}
 	a := *s.pending
 	s.pending = nil
-	data := webhooks.EventData{ActionID: a.ActionID}
-	switch {
-	case a.HangUp:
-		s.emit(webhooks.EventActionCompleted, data)
-		s.cancel(ended{cause: webhooks.CauseAPIHangup})
+	if s.actBeside(a) {
 		return
-	case a.Program != nil:
-		s.replace(*a.Program, "")
-	default:
-		if !s.askNext(webhooks.ReasonModified, webhooks.Target{URL: a.URL, Method: a.Method}, nil) {
-			data.Message = "the URL gave no program; the failure path runs instead"
-			s.emit(webhooks.EventActionFailed, data)
-			s.touch()
-			return
-		}
 	}
-	s.touch()
-	s.emit(webhooks.EventActionCompleted, data)
+	if a.ActionID != "" {
+		s.noteAction(a)
+		s.showTag()
+	}
+	data := webhooks.EventData{ActionID: a.ActionID}
+	if a.Change.Target != nil {
+		s.changeByURL(*a.Change.Target, data)
+		return
+	}
+	s.replace(*a.Change.Program, "")
+	s.settleAction(webhooks.EventActionCompleted, data)
+}
+
+// changeByURL has what runs replaced by what a URL answers.
+func (s *Session) changeByURL(target webhooks.Target, data webhooks.EventData) {
+	got, err := s.ask(s.ctx, webhooks.ReasonModified, target, nil)
+	switch {
+	case err == nil:
+		s.replace(got.program, got.base)
+		s.settleAction(webhooks.EventActionCompleted, data)
+		return
+	case !errors.Is(err, errInterrupted):
+		s.failurePath(err)
+		data.Message = "the URL gave no program; the failure path runs instead"
+	case s.ctx.Err() != nil:
+		data.Message = errTooLate.Error()
+	default:
+		s.rest = nil
+		data.Message = "another change came before the URL had answered"
+	}
+	s.settleAction(webhooks.EventActionFailed, data)
+}
+
+// unknown names what this edge cannot do of a change, "" for nothing.
+func unknown(c webhooks.Action) string {
+	switch c.Op.(type) {
+	case nil, *webhooks.OpHangUp, *webhooks.OpDisconnect, *webhooks.OpDrop, *webhooks.OpMute, *webhooks.OpUnmute, *webhooks.OpHold, *webhooks.OpUnhold,
+		*webhooks.OpDigits, *webhooks.OpPlay, *webhooks.OpSay, *webhooks.OpRecording,
+		*webhooks.OpListen, *webhooks.OpWhisper, *webhooks.OpBarge:
+		return ""
+	}
+	return "the op " + c.Op.Op()
+}
+
+// opName is the op of a change as events tell it, "" where a program replaced what ran.
+func opName(a control.Action) string {
+	if a.Change.Op == nil {
+		return ""
+	}
+	return a.Change.Op.Op()
+}
+
+// showTag brings the version that take counted to where programs and requests see it.
+func (s *Session) showTag() {
+	s.mu.Lock()
+	s.call.Etag = strconv.Itoa(s.tag)
+	s.mu.Unlock()
 }
 
 // drainActions tells those who asked for a change too late.
 func (s *Session) drainActions() {
-	fail := func(a control.Action) {
-		s.emit(webhooks.EventActionFailed, webhooks.EventData{ActionID: a.ActionID, Message: "the call ended before the change could be made"})
+	for _, o := range s.acting {
+		o.done(errTooLate)
 	}
 	if s.pending != nil {
-		fail(*s.pending)
+		s.tooLate(*s.pending)
 		s.pending = nil
 	}
 	for {
 		select {
 		case a := <-s.actions:
-			fail(a)
+			s.tooLate(a)
 		default:
 			return
 		}
 	}
+}
+
+// tooLate tells so of a change that has come when the call was over; false: it is not.
+func (s *Session) tooLate(a control.Action) bool {
+	if s.ctx.Err() == nil {
+		return false
+	}
+	s.settleAction(webhooks.EventActionFailed, webhooks.EventData{ActionID: a.ActionID, Op: opName(a), Message: errTooLate.Error()})
+	return true
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -23,6 +24,7 @@ func (s *Session) gather(i *webhooks.Gather) *webhooks.Trigger {
 	if !s.answer(nil) {
 		return s.interrupted()
 	}
+	defer s.masking(i.Mask)()
 	t := s.attempts(i)
 	if t.Outcome == webhooks.Failed || t.Outcome == webhooks.Redirected {
 		return t
@@ -200,6 +202,46 @@ func (s *Session) promptsOf(list []webhooks.Instruction, base string) ([]*media.
 		}
 	}
 	return out, nil
+}
+
+// promptsFor prepares to get the audio of a prompt's instructions, on any goroutine.
+func (s *Session) promptsFor(list []webhooks.Instruction, base string) func(context.Context) ([]*media.Prompt, error) {
+	program := s.base
+	s.base = base
+	defer func() { s.base = program }()
+	var all []func(context.Context) (*media.Prompt, error)
+	for _, i := range list {
+		get, loop := s.promptFor(i)
+		for range max(1, min(loop, 20)) {
+			all = append(all, get)
+		}
+	}
+	return func(ctx context.Context) ([]*media.Prompt, error) {
+		ctx, done := context.WithTimeout(ctx, loadTime)
+		defer done()
+		var out []*media.Prompt
+		for _, get := range all {
+			p, err := get(ctx)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, p)
+		}
+		return out, nil
+	}
+}
+
+func (s *Session) promptFor(i webhooks.Instruction) (get func(context.Context) (*media.Prompt, error), loop int) {
+	switch i := i.(type) {
+	case *webhooks.Play:
+		return s.audioFor(i), i.Loop
+	case *webhooks.Say:
+		return s.speechFor(i), i.Loop
+	}
+	return func(context.Context) (*media.Prompt, error) {
+		p, _, err := s.promptOf(i) // neither is waited for
+		return p, err
+	}, 1
 }
 
 // promptOf gets the audio of one instruction of a prompt.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"strconv"
 
 	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/edge/media/codec"
@@ -64,12 +65,14 @@ func (s *Session) openLeg(near *media.Leg, peer netip.Addr, codecs []codec.ID) e
 		Addr: s.calls.cfg.MediaAddr(peer), Port: leg.Port(),
 		SessionID: rand.Uint64() >> 1, Version: 1, Codecs: codecs, // the id must fit 63 bits for peers that read it as signed
 	}
+	s.calls.trails.expect(strconv.FormatUint(s.sdp.local.SessionID, 10), &s.journal)
 	return nil
 }
 
 // agree puts an outcome into force; peer is where the signalling comes from. The caller holds mu.
 func (s *Session) agree(n sdp.Negotiated, peer netip.Addr) error {
 	s.sdp.active, s.sdp.set = n, true
+	s.noteAgreed(n)
 	remote := s.reachable(n.Remote, peer)
 	p := media.Params{
 		Remote: remote, RemoteRTCP: s.reachable(n.RTCP, peer), RTCPMux: n.RTCPMux,
@@ -89,6 +92,9 @@ func (s *Session) open(answered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sdp.audible, s.sdp.answered = true, answered
+	if answered {
+		s.leg.Answered()
+	}
 	if !s.sdp.set {
 		return // an offer of ours is still to be answered
 	}
@@ -224,11 +230,21 @@ func held(n sdp.Negotiated) bool { return !n.Direction.Sends() || !n.Remote.IsVa
 
 // noteHold tells that the other side has put us on hold, or taken us off it. The caller holds mu.
 func (s *Session) noteHold(held bool) {
-	if held == s.held {
+	s.held = held
+	s.tellHeld()
+}
+
+// tellHeld tells that the call is held, or no longer, by its phone or by a live change. The caller holds mu.
+func (s *Session) tellHeld() {
+	held := s.held || s.cut
+	if held != s.heldSince.IsZero() {
 		return
 	}
-	s.held = held
-	s.emitLocked(webhooks.EventCallHeld, webhooks.EventData{Held: &held})
+	data := webhooks.EventData{Held: &held}
+	if s.bond != nil && s.cut {
+		data.PeerCallID = s.bond.other(s).id
+	}
+	s.emitLocked(webhooks.EventCallHeld, data)
 }
 
 // reanswered takes the answer to an offer that went out in the 200 of an offerless re-INVITE.

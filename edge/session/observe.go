@@ -100,7 +100,9 @@ func (s *Session) dir() Dir {
 func (s *Session) observed(i webhooks.Instruction) *webhooks.Trigger {
 	began := time.Now()
 	end := s.startVerb(i.Verb())
+	s.noteInstruction(i)
 	t := s.perform(i)
+	s.noteOutcome(i, t, began)
 	outcome := ""
 	if t != nil {
 		outcome = string(t.Outcome)

@@ -21,6 +21,9 @@ func (c *Calls) Originate(_ context.Context, o control.Originate) error {
 		s.call.StartedAt, s.cdr.StartedAt = o.StartedAt, o.StartedAt
 	}
 	s.setData(o.Data)
+	if m := o.MachineDetection; m != nil {
+		s.detectMachine(m, s.statusTarget(m.StatusURL, nil))
+	}
 	if !c.admit(s) {
 		s.dismiss()
 		return &control.Error{Code: control.CodeBusy, Message: "this edge is full", Cause: webhooks.CauseOverload}
@@ -46,18 +49,24 @@ func (s *Session) originate(o control.Originate) {
 	}
 	ctx, done := context.WithTimeoutCause(s.ctx, timeout.Duration(), ended{cause: webhooks.CauseNoAnswer})
 	defer done()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	p := placing{callerName: o.CallerName, headers: o.Headers, username: o.Target.Username, password: o.Target.Password}
-	if !s.place(ctx, resolved.Hops, p) {
+	p.early = func() { s.detection.hearEarly(s, giveUp) }
+	answered := s.place(ctx, resolved.Hops, p)
+	s.detection.endEarly()
+	if !answered {
 		return
 	}
 	s.limit(o.TimeLimit)
 	if o.Record {
-		if _, err := s.startRecording(recordWholeCall, "", ""); err != nil {
+		if _, err := s.startRecording(recordWholeCall, "", statusTarget{}); err != nil {
 			s.log.Warn("recording.not_started", "error", err.Error())
 		}
 	}
 	if o.SendDigits != "" {
 		s.press(o.SendDigits, sendDuration, sendGap)
 	}
+	s.judge() // whatever it finds, the application is told and decides
 	s.begin(webhooks.ReasonAnswered)
 }

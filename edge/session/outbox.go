@@ -30,9 +30,10 @@ type outbox struct {
 	path    string
 	wake    chan struct{}
 
-	mu      sync.Mutex // guards pending, lost and busy
-	pending []webhooks.Event
+	mu      sync.Mutex // guards pending, lost, held and busy
+	pending []mail
 	lost    int
+	held    int  // octets of journals in pending
 	busy    bool // events that are not pending any more are not published yet: they are on their way, or in the file
 
 	// Of run's goroutine alone:
@@ -69,10 +70,14 @@ func newOutbox(cfg Config) (*outbox, error) {
 }
 
 // add takes an event; it never blocks.
-func (o *outbox) add(e webhooks.Event) {
+func (o *outbox) add(e webhooks.Event) { o.post(mail{Event: e}) }
+
+// post takes an event, or a chunk of a journal.
+func (o *outbox) post(m mail) {
 	o.mu.Lock()
-	if len(o.pending) < maxPending {
-		o.pending = append(o.pending, e)
+	if len(o.pending) < maxPending && o.held+m.size() <= maxJournals {
+		o.pending = append(o.pending, m)
+		o.held += m.size()
 	} else {
 		o.lost++
 	}
@@ -83,11 +88,11 @@ func (o *outbox) add(e webhooks.Event) {
 	}
 }
 
-func (o *outbox) take() []webhooks.Event {
+func (o *outbox) take() []mail {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	events := o.pending
-	o.pending = nil
+	o.pending, o.held = nil, 0
 	o.busy = o.busy || len(events) > 0
 	if o.lost > 0 {
 		o.log.Error("events.lost", "count", o.lost)
@@ -142,7 +147,7 @@ func (o *outbox) settle(ctx context.Context) {
 }
 
 // round publishes events, or keeps them while the control plane is away.
-func (o *outbox) round(ctx context.Context, events []webhooks.Event) {
+func (o *outbox) round(ctx context.Context, events []mail) {
 	if o.backlog != nil {
 		o.keep(events)
 		return
@@ -155,8 +160,8 @@ func (o *outbox) round(ctx context.Context, events []webhooks.Event) {
 
 // publish sends the events of each call in order, several calls at once, and returns those that the control plane
 // did not take because it is away.
-func (o *outbox) publish(ctx context.Context, events []webhooks.Event) (left []webhooks.Event) {
-	batches, order := map[webhooks.CallID][]webhooks.Event{}, []webhooks.CallID{}
+func (o *outbox) publish(ctx context.Context, events []mail) (left []mail) {
+	batches, order := map[webhooks.CallID][]mail{}, []webhooks.CallID{}
 	for _, e := range events {
 		if batches[e.CallID] == nil {
 			order = append(order, e.CallID)
@@ -183,12 +188,13 @@ func (o *outbox) publish(ctx context.Context, events []webhooks.Event) (left []w
 }
 
 // send publishes one call's events; false: the control plane is away.
-func (o *outbox) send(ctx context.Context, events []webhooks.Event) bool {
+func (o *outbox) send(ctx context.Context, mails []mail) bool {
 	owner := o.owner
-	owner.AccountID, owner.CallID = events[0].AccountID, events[0].CallID
+	owner.AccountID, owner.CallID = mails[0].AccountID, mails[0].CallID
+	events, journal := parted(mails)
 	ctx, done := context.WithTimeout(ctx, publishTime)
 	defer done()
-	published, err := o.control.Publish(ctx, control.Batch{Owner: owner, Events: events})
+	published, err := o.control.Publish(ctx, control.Batch{Owner: owner, Events: events, Journal: journal})
 	switch control.CodeOf(err) {
 	case control.CodeFenced:
 		o.fenced(owner.CallID)
@@ -201,18 +207,19 @@ func (o *outbox) send(ctx context.Context, events []webhooks.Event) bool {
 	if err != nil {
 		return false
 	}
-	if first := events[0].Sequence; first > 0 && published.Expect < first {
-		o.log.Error("events.gap", "call_id", owner.CallID, "expected", published.Expect, "have", first)
+	if len(events) > 0 && events[0].Sequence > 0 && published.Expect < events[0].Sequence {
+		o.log.Error("events.gap", "call_id", owner.CallID, "expected", published.Expect, "have", events[0].Sequence)
 	}
 	return true
 }
 
 // keep appends events to the backlog file.
-func (o *outbox) keep(events []webhooks.Event) {
+func (o *outbox) keep(events []mail) {
 	if len(events) == 0 {
 		return
 	}
 	err := o.openBacklog()
+	events = o.fitting(events)
 	if err == nil {
 		w := bufio.NewWriter(o.backlog)
 		enc := json.NewEncoder(w)
@@ -263,7 +270,7 @@ func (o *outbox) drain(ctx context.Context) {
 }
 
 // front reads the next events of the backlog. A last line without its end was being written when a process died.
-func (o *outbox) front() (events []webhooks.Event, size int64, err error) {
+func (o *outbox) front() (events []mail, size int64, err error) {
 	r := bufio.NewReader(io.NewSectionReader(o.backlog, o.drained, 1<<62))
 	for len(events) < backlogPerTurn {
 		line, err := r.ReadBytes('\n')
@@ -274,7 +281,7 @@ func (o *outbox) front() (events []webhooks.Event, size int64, err error) {
 			return nil, 0, err
 		}
 		size += int64(len(line))
-		var e webhooks.Event
+		var e mail
 		if json.Unmarshal(line, &e) == nil {
 			events = append(events, e)
 		}

@@ -122,6 +122,9 @@ func (s *Session) fork(ctx context.Context, hops []control.Hop, p placing) (*sip
 		case a := <-s.actions:
 			s.takeRinging(a)
 			continue
+		case then := <-s.besides:
+			then()
+			continue
 		case got = <-results:
 			left--
 		}
@@ -141,13 +144,13 @@ func (s *Session) fork(ctx context.Context, hops []control.Hop, p placing) (*sip
 // takeRinging takes a live change to a leg that is not answered yet: it ends, or the change is what runs once it is
 // answered.
 func (s *Session) takeRinging(a control.Action) {
+	if s.actRinging(a) {
+		return
+	}
 	if s.pending != nil {
-		s.emit(webhooks.EventActionFailed, webhooks.EventData{ActionID: s.pending.ActionID, Message: "another change came before the call was answered"})
+		s.settleAction(webhooks.EventActionFailed, webhooks.EventData{ActionID: s.pending.ActionID, Op: opName(*s.pending), Message: "another change came before the call was answered"})
 	}
 	s.pending = &a
-	if a.HangUp {
-		s.takeAction()
-	}
 }
 
 // release ends a dialog that nobody needs.
@@ -280,6 +283,7 @@ func (s *Session) connected(d *sip.Dialog) bool {
 	s.sdp.answered = true
 	err := s.accept(d.Body(), d.RemoteAddr().Addr())
 	s.mu.Unlock()
+	s.leg.Answered()
 	s.emit(webhooks.EventCallAnswered, webhooks.EventData{})
 	s.touch()
 	if err != nil {

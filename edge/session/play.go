@@ -39,7 +39,9 @@ func (s *Session) say(i *webhooks.Say) *webhooks.Trigger {
 	if errors.Is(err, speech.ErrNone) {
 		// Something must be heard: silence would look like a dead line.
 		if sorry, ok := s.calls.cfg.Prompts.System("sys_no_speech", s.language(i.Language)); ok {
-			s.playout(sorry, 1, 0)
+			if t := s.playout(sorry, 1, 0); t.Outcome != webhooks.Completed {
+				return t
+			}
 		}
 	}
 	if err != nil {
@@ -50,45 +52,68 @@ func (s *Session) say(i *webhooks.Say) *webhooks.Trigger {
 }
 
 // load gets the audio of a play instruction.
-func (s *Session) load(i *webhooks.Play) (*media.Prompt, error) {
-	ctx, done := context.WithTimeout(s.ctx, loadTime)
-	defer done()
-	p, err := s.audioOf(ctx, i)
-	if err != nil {
-		return nil, err
+func (s *Session) load(i *webhooks.Play) (*media.Prompt, error) { return s.meanwhile(s.audioFor(i)) }
+
+// audioFor prepares to get the audio of a play instruction, on any goroutine.
+func (s *Session) audioFor(i *webhooks.Play) func(context.Context) (*media.Prompt, error) {
+	get := s.audioOf(i)
+	return func(ctx context.Context) (*media.Prompt, error) {
+		p, err := get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return louder(p, i.VolumeDB), nil
 	}
-	return louder(p, i.VolumeDB), nil
 }
 
-func (s *Session) audioOf(ctx context.Context, i *webhooks.Play) (*media.Prompt, error) {
-	store, v := s.calls.cfg.Prompts, s.vars()
+func (s *Session) audioOf(i *webhooks.Play) func(context.Context) (*media.Prompt, error) {
+	v, filled := s.vars(), *i
 	switch {
 	case i.URL != "":
-		u := s.resolve(v.URL(i.URL))
-		if p, ok := s.given.Load(u); ok {
-			return p.(*media.Prompt), nil
+		filled.URL = s.resolve(v.URL(i.URL))
+		if p, ok := s.given.Load(filled.URL); ok {
+			return func(context.Context) (*media.Prompt, error) { return p.(*media.Prompt), nil }
 		}
-		return store.URL(ctx, u)
 	case i.MediaID != "":
-		return store.Media(ctx, s.account, v.Text(string(i.MediaID)), s.lang)
+		filled.MediaID = webhooks.MediaID(v.Text(string(i.MediaID)))
 	case i.RecordingID != "":
-		return s.ownRecording(webhooks.RecordingID(v.Text(string(i.RecordingID))))
+		p, err := s.ownRecording(webhooks.RecordingID(v.Text(string(i.RecordingID))))
+		return func(context.Context) (*media.Prompt, error) { return p, err }
 	}
-	return store.Tone(i.Tone)
+	return func(ctx context.Context) (*media.Prompt, error) {
+		return s.calls.audio(ctx, s.account, s.lang, &filled)
+	}
+}
+
+// audio gets what an account has to play: from a URL, of its media, or a tone.
+func (c *Calls) audio(ctx context.Context, account webhooks.AccountID, lang string, i *webhooks.Play) (*media.Prompt, error) {
+	switch {
+	case i.URL != "":
+		return c.cfg.Prompts.URL(ctx, i.URL)
+	case i.MediaID != "":
+		return c.cfg.Prompts.Media(ctx, account, string(i.MediaID), lang)
+	}
+	return c.cfg.Prompts.Tone(i.Tone)
 }
 
 // speak gets the audio of a say instruction.
 func (s *Session) speak(i *webhooks.Say) (*media.Prompt, error) {
-	ctx, done := context.WithTimeout(s.ctx, loadTime)
-	defer done()
+	return s.meanwhile(s.speechFor(i))
+}
+
+// speechFor prepares to get the audio of a say instruction, on any goroutine.
+func (s *Session) speechFor(i *webhooks.Say) func(context.Context) (*media.Prompt, error) {
 	v := s.vars()
-	p, err := s.calls.cfg.Prompts.Say(ctx, speech.Request{
+	request := speech.Request{
 		Text: v.Text(i.Text), SSML: v.XML(i.SSML), Voice: i.Voice, Language: s.language(i.Language), Provider: i.Provider,
-	})
-	if err != nil {
-		return nil, err
 	}
-	return louder(p, i.VolumeDB), nil
+	return func(ctx context.Context) (*media.Prompt, error) {
+		p, err := s.calls.cfg.Prompts.Say(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		return louder(p, i.VolumeDB), nil
+	}
 }
 
 func (s *Session) language(asked string) string {
@@ -139,7 +164,7 @@ func (s *Session) interrupted() *webhooks.Trigger {
 
 // failed is the outcome of an instruction that could not be done, with the sentence that says why.
 func (s *Session) failed(err error) *webhooks.Trigger {
-	if s.ctx.Err() != nil {
+	if s.ctx.Err() != nil || errors.Is(err, errInterrupted) {
 		return s.interrupted()
 	}
 	var known *prompt.Error

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
+	"github.com/hookswitch/hookswitch/edge/media/codec"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
@@ -19,13 +20,14 @@ func (s *Session) record(i *webhooks.Record) *webhooks.Trigger {
 	if i.Beep {
 		if beep, ok := s.calls.cfg.Prompts.System("sys_beep", s.lang); ok {
 			if t := s.playout(beep, 1, 0); t.Outcome != webhooks.Completed {
+				t.Played = 0 // nothing was recorded yet
 				return t
 			}
 		}
 	}
 	p, err := s.startRecording(media.RecordConfig{
 		Channels: i.Channels, MaxLength: i.MaxLength.Duration(), Silence: i.Silence.Duration(), Trim: i.Trim,
-	}, "record", s.statusURL(i))
+	}, "record", s.statusTarget(i.StatusURL, i.StatusEvents))
 	if err != nil {
 		return s.failed(err)
 	}
@@ -82,7 +84,10 @@ func (s *Session) awaitRecord(id media.RecordID) {
 			if !open {
 				return
 			}
-			if e.Kind == media.RecordDone {
+			switch e.Kind {
+			case media.DigitsSent:
+				s.keysSent(e.Err)
+			case media.RecordDone:
 				s.recordDone(e)
 				if e.Record == id {
 					return
@@ -94,25 +99,25 @@ func (s *Session) awaitRecord(id media.RecordID) {
 	}
 }
 
-// statusURL is where the end of a recording is told; "" for nowhere. It is read now: when it is needed, the document
-// that named it may have been replaced.
-func (s *Session) statusURL(i *webhooks.Record) string {
-	if i.StatusURL == "" {
-		return ""
-	}
-	return s.resolve(s.vars().URL(i.StatusURL))
+// startRecording opens a spool and has the leg record into it, for a verb ("" for none). status is told of it.
+func (s *Session) startRecording(cfg media.RecordConfig, verb string, status statusTarget) (*spool, error) {
+	return s.startRecordingFor(cfg, verb, status, "", 0)
 }
 
-// startRecording opens a spool and has the leg record into it, for a verb ("" for none). status is told when it is done;
-// "" for nobody.
-func (s *Session) startRecording(cfg media.RecordConfig, verb, status string) (*spool, error) {
+// startRecordingFor is startRecording of a voicemail for a mailbox ("" for none), which is empty when it is shorter than
+// least.
+func (s *Session) startRecordingFor(cfg media.RecordConfig, verb string, status statusTarget, mailbox string, least time.Duration) (*spool, error) {
 	id := webhooks.NewRecordingID()
 	s.mu.Lock()
 	codec := s.sdp.active.Codec.Name()
-	if status != "" {
+	if !s.sdp.set {
+		codec = unagreed.Name()
+	}
+	if status.url != "" {
 		if s.statusOf == nil {
-			s.statusOf = map[webhooks.RecordingID]string{}
+			s.statusOf = map[webhooks.RecordingID]statusTarget{}
 		}
+		status.usual = recordingEvents
 		s.statusOf[id] = status
 	}
 	s.mu.Unlock()
@@ -124,7 +129,9 @@ func (s *Session) startRecording(cfg media.RecordConfig, verb, status string) (*
 		err = p.save()
 	}
 	data := webhooks.EventData{Verb: verb, RecordingID: id, Channels: cfg.Channels, Format: "wav", Codec: codec}
-	s.emit(webhooks.EventRecordingStarted, data)
+	started := data
+	started.Mailbox = mailbox
+	s.emit(webhooks.EventRecordingStarted, started)
 	if err != nil {
 		data.Code, data.Message = "spool", "the recording could not be written: the disk may be full"
 		s.emit(webhooks.EventRecordingFailed, data)
@@ -132,12 +139,15 @@ func (s *Session) startRecording(cfg media.RecordConfig, verb, status string) (*
 		return nil, errors.New(data.Message)
 	}
 	p.tell = s.emit
-	cfg.Writer, p.trim = p, cfg.Trim
+	cfg.Writer, p.trim, p.least = p, cfg.Trim, int64(least.Seconds()*media.SampleRate)
 	p.media = s.leg.Record(cfg)
 	s.recordings[id] = p
 	s.calls.ship.add(p)
 	return p, nil
 }
+
+// unagreed is what the leg records in before a codec is agreed on: see media.RecordConfig.
+const unagreed = codec.PCMU
 
 // recordDone takes note of the end of a recording.
 func (s *Session) recordDone(e media.Event) {
@@ -153,7 +163,7 @@ func (s *Session) recordDone(e media.Event) {
 		if p.trim {
 			samples -= int64(e.Trailing.Seconds() * media.SampleRate)
 		}
-		empty := samples <= 0
+		empty := samples <= 0 || samples < p.least
 		if err := p.end(max(0, samples), failure, empty); err != nil {
 			s.log.Error("recording.spool", "recording_id", p.RecordingID, "error", err.Error())
 		}

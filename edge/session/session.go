@@ -67,6 +67,16 @@ type Session struct {
 	refused  bool
 
 	recordings map[webhooks.RecordingID]*spool
+	orders     chan order       // of the partner, or of whoever gives this leg another
+	order      order            // the newest from it
+	inTalk     bool             // orders are carried out; else they are refused
+	keeping    bool             // the partner is kept for the transfer that runs next
+	referral   *referral        // of the party of the dial that has just ended
+	referred   <-chan referring // news of the REFER of the instruction that runs; nil when there is none
+	progress   referring        // the newest of it
+
+	detection *detection // machine detection of a leg that we called; nil when there is none, or it is over
+	beside    *spool     // the recording that goes on beside the program; nil when there is none
 
 	replies <-chan reply // of the request in flight; nil when there is none
 	reply   reply        // the newest from it
@@ -75,10 +85,24 @@ type Session struct {
 	parties  chan party      // of the dial that runs; nil otherwise
 	party    party           // the newest from it
 	peerGone <-chan struct{} // closed when the bridged leg leaves; nil when there is none
-	left     chan struct{}   // of a dialled leg: closed when it leaves its dial
+	called   <-chan struct{} // closed when the wait program that runs has no more to wait for; nil when there is none
+	news     <-chan struct{} // of what else the verb that runs waits for; nil when there is nothing
 	detach   func() bool     // of a dialled leg: its end no longer follows from that of the dial
 
+	besides  chan func()   // what follows from work done apart
+	acting   []*acting     // ops that are not told of yet
+	pressing []func(error) // whom to tell of keys that are being sent, in their order
+	muted    bool          // by a live change
+	holding  *holding      // of whom the leg speaks with; nil for none
+	played   []played      // beside the program
+
+	participant *participant // in the conference it is in; nil when it is in none
+	waiting     *waiting     // what the wait program that runs is for; nil when there is none
+
 	status statusQueue
+
+	journal journal
+	noting  noting
 
 	opening sync.Mutex // held while the hops of a fork make the leg that they share
 
@@ -88,9 +112,20 @@ type Session struct {
 	over bool       // call.ended was emitted: later events are numbered by the control plane
 	gone bool       // another process has the call: nothing is told of it any more
 	cdr  webhooks.CDR
-	held bool
+	// held is what the leg's phone has done, cut what a live change has; heldSince is the beginning of what was told of
+	// them, heldFor how long it was before.
+	held, cut bool
+	heldSince time.Time
+	heldFor   time.Duration
+	with      *Session // whom the leg speaks with outside a bond
+	// bond is the partner that the leg speaks with, nil for none; parted says that it takes none any more; guest that it has
+	// no program of its own and lives as long as its partner does.
+	bond          *bond
+	parted, guest bool
+	beingHanded   bool // it calls somebody else to speak with, as its partner has asked
 	// statusOf holds the status_url of each recording that has one.
-	statusOf map[webhooks.RecordingID]string
+	statusOf map[webhooks.RecordingID]statusTarget
+	watchers []statusTarget // of this leg's events, beside the application's own
 }
 
 // digitSource is how a leg's keys reach us. The first key decides, so that a phone that reports each press twice,
@@ -110,6 +145,8 @@ func (c *Calls) newSession(parent context.Context, id webhooks.CallID, account w
 		log:        c.cfg.Logger.With("call_id", id, "account_id", account),
 		actions:    make(chan control.Action, 8),
 		digits:     make(chan byte, 32),
+		besides:    make(chan func(), 16),
+		orders:     make(chan order, 8),
 		confirmed:  make(chan struct{}),
 		data:       map[string]any{},
 		recordings: map[webhooks.RecordingID]*spool{},
@@ -118,6 +155,7 @@ func (c *Calls) newSession(parent context.Context, id webhooks.CallID, account w
 	parent, s.span = c.startCall(parent, id)
 	s.doing = s.span
 	s.ctx, s.cancel = context.WithCancelCause(parent)
+	s.keepJournal()
 	now := time.Now().UTC()
 	s.call = webhooks.Call{Status: webhooks.StatusRinging, StartedAt: now, Etag: "0"}
 	s.cdr = webhooks.CDR{StartedAt: now}
@@ -155,11 +193,14 @@ func (s *Session) recovered(body func()) {
 // follow ties the session's life to its dialog's.
 func (s *Session) follow(d *sip.Dialog) {
 	s.dialog = d
+	s.calls.trails.claim(d.SIPCallID(), &s.journal)
 	s.call.SIP = webhooks.SIP{CallID: d.SIPCallID(), Source: d.RemoteAddr().Addr().String(), Headers: d.CustomHeaders()}
 	context.AfterFunc(d.Context(), func() { s.cancel(s.dialogEnd(context.Cause(d.Context()))) })
 	d.OnReinvite(s.reoffered)
 	d.OnReinviteAnswer(s.reanswered)
 	d.OnInfo(s.infoReceived)
+	d.OnRefer(s.referReceived)
+	s.calls.nameDialog(s)
 }
 
 // dialogEnd says what the end of the dialog means for the call.
@@ -189,12 +230,14 @@ func (s *Session) finish() {
 		s.cancel(ended{cause: webhooks.CauseProgramEnd})
 	}
 	end := endOf(s.ctx)
+	s.journal.finishing()
 	if s.fenced() {
 		s.log.Warn("call.fenced", "detail", end.text)
 		if s.dialog != nil {
 			s.dialog.Drop()
 		}
 	}
+	s.leave()
 	s.hangUp(end)
 	s.stopRecordings()
 	var stats media.Stats
@@ -207,6 +250,7 @@ func (s *Session) finish() {
 	s.drainActions()
 	s.calls.remove(s)
 	s.work.Wait()
+	s.closeJournal()
 }
 
 // fence ends the session because another process has taken its call over: without BYE and without events, which are
@@ -215,6 +259,7 @@ func (s *Session) fence() {
 	s.mu.Lock()
 	s.gone = true
 	s.mu.Unlock()
+	s.journal.stop()
 	s.cancel(ended{cause: webhooks.CauseEdgeLost, text: "another process has taken the call over"})
 }
 

@@ -279,6 +279,7 @@ func (sh *shipper) finish(ctx context.Context, p *spool, note spoolNote) error {
 	p.gone = true
 	p.tell(webhooks.EventRecordingCompleted, webhooks.EventData{
 		Verb: note.Verb, RecordingID: note.RecordingID, Channels: note.Channels, Format: "wav", Duration: &file.Duration, Size: file.Size, Message: note.Failure,
+		ConferenceID: note.ConferenceID,
 	})
 	return nil
 }

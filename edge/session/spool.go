@@ -23,6 +23,7 @@ type spool struct {
 	file  *os.File
 	media media.RecordID // of the leg, while it records
 	trim  bool           // the silence at the end is not part of it
+	least int64          // with fewer samples per channel it is empty
 	tell  func(webhooks.EventType, webhooks.EventData)
 
 	size    atomic.Int64 // octets written
@@ -49,6 +50,8 @@ type spoolNote struct {
 	Samples     int64                `json:"samples"` // once ended, trailing silence cut off
 	Failure     string               `json:"failure,omitempty"`
 	Empty       bool                 `json:"empty,omitempty"`
+	// ConferenceID is the room that was recorded; "" for a leg.
+	ConferenceID webhooks.ConferenceID `json:"conference_id,omitempty"`
 }
 
 // segmentSeconds is how much a segment holds: what is lost at most when the machine is.

@@ -21,20 +21,30 @@ type statusQueue struct {
 }
 
 type statusCall struct {
-	url   string
-	event webhooks.Event
+	url      string
+	event    webhooks.Event
+	sequence int            // of the events that the URL is told of this leg, or of its conference, from 0
+	call     *webhooks.Call // that the event is of; nil for the session's own
 }
 
 // maxStatus bounds what waits for a slow receiver; what comes beyond is dropped and logged.
 const maxStatus = 256
 
-// tellStatus queues an event for the URLs that want it: the application's, and that of a recording.
+// tellStatus queues an event for the URLs that want it: the application's, those that watch this leg, and that of a
+// recording. The caller holds mu.
 func (s *Session) tellStatus(e webhooks.Event, recording string) {
 	if s.app.StatusURL != "" && (s.app.Format != control.FormatTwiML || e.Type == webhooks.EventCallEnded) {
-		s.status.push(s, statusCall{s.app.StatusURL, e})
+		const first = 0 // a TwiML application is told the end alone
+		s.status.push(s, statusCall{url: s.app.StatusURL, event: e, sequence: first})
+	}
+	for i := range s.watchers {
+		if w := &s.watchers[i]; w.wants(e.Type) {
+			s.status.push(s, statusCall{url: w.url, event: e, sequence: w.told})
+			w.told++
+		}
 	}
 	if recording != "" {
-		s.status.push(s, statusCall{recording, e})
+		s.status.push(s, statusCall{url: recording, event: e})
 	}
 }
 
@@ -74,14 +84,16 @@ func (s *Session) tellOne(c statusCall) {
 	ask := webhooks.Ask{
 		URL: s.absolute(c.url), Secrets: s.app.Secrets, Body: c.event,
 		Limits:  webhooks.Limits{Retries: &retries},
-		Request: webhooks.CallRequest{RequestID: webhooks.RequestID(c.event.ID), AccountID: s.account, CallID: s.id},
+		Request: webhooks.CallRequest{RequestID: webhooks.RequestID(c.event.ID), AccountID: s.account, CallID: c.event.CallID},
 	}
 	if s.app.Format == control.FormatTwiML {
 		s.mu.Lock()
 		call := s.call
 		s.mu.Unlock()
-		const first = 0 // of a call's events such an application is told the end alone
-		form, ok := twiml.StatusParams(call, c.event, first, twiml.Options{APIBase: s.calls.cfg.PublicURL})
+		if c.call != nil {
+			call = *c.call
+		}
+		form, ok := twiml.StatusParams(call, c.event, c.sequence, twiml.Options{APIBase: s.calls.cfg.PublicURL})
 		if !ok {
 			return
 		}

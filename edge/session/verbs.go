@@ -1,7 +1,9 @@
 package session
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hookswitch/hookswitch/edge/media"
@@ -67,18 +69,26 @@ func (s *Session) sendDigits(i *webhooks.SendDigits) {
 func (s *Session) press(keys string, duration, gap time.Duration) {
 	began := time.Now()
 	defer func() { s.counts(time.Since(began)) }()
-	s.leg.SendDigits(keys, duration, gap)
+	done := make(chan struct{})
+	s.sendKeys(keys, duration, gap, func(err error) {
+		if !errors.Is(err, media.ErrNoDTMF) {
+			close(done)
+			return
+		}
+		s.apart(func(ctx context.Context) {
+			if err := s.pressINFO(ctx, keys, duration, gap); err != nil {
+				s.log.Info("digits.refused", "error", err.Error())
+			}
+		}, func() { close(done) })
+	})
+	s.news = done
+	defer func() { s.news = nil }()
 	for {
 		woke, e := s.wait(nil)
-		switch {
-		case woke == wokeMedia && e.Kind == media.DigitsSent:
-			if errors.Is(e.Err, media.ErrNoDTMF) {
-				s.pressINFO(keys, duration, gap)
-			}
-			return
-		case woke == wokeDigit:
+		switch woke {
+		case wokeDigit:
 			s.typeAhead(e.Digit)
-		case woke == wokeAction, woke == wokeEnd:
+		case wokeNews, wokeAction, wokeEnd:
 			return
 		}
 	}
@@ -87,24 +97,25 @@ func (s *Session) press(keys string, duration, gap time.Duration) {
 // pauses are the keys that only wait.
 var pauses = map[byte]time.Duration{'w': 500 * time.Millisecond, 'W': time.Second}
 
-func (s *Session) pressINFO(keys string, duration, gap time.Duration) {
+// pressINFO presses keys by SIP INFO, one after the other. It may run on any goroutine.
+func (s *Session) pressINFO(ctx context.Context, keys string, duration, gap time.Duration) error {
 	select {
 	case <-s.confirmed:
-	case <-s.ctx.Done():
-		return
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	for i := range len(keys) {
 		wait := duration + gap
 		if pause, ok := pauses[keys[i]]; ok {
 			wait = pause
 		} else {
-			if err := s.dialog.Info(s.ctx, "application/dtmf-relay", dtmf.FormatInfo(keys[i], duration)); err != nil {
-				s.log.Info("digits.refused", "error", err.Error())
-				return
+			if err := s.dialog.Info(ctx, "application/dtmf-relay", dtmf.FormatInfo(keys[i], duration)); err != nil {
+				return fmt.Errorf("%s was not taken by the phone: %w", keys[i:i+1], err)
 			}
 		}
-		if !sleep(s.ctx, wait) {
-			return
+		if !sleep(ctx, wait) {
+			return context.Cause(ctx)
 		}
 	}
+	return nil
 }
