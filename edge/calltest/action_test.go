@@ -3,6 +3,7 @@ package calltest
 import (
 	"context"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,8 @@ func act(b *Bench, id webhooks.CallID, n int, change func(*control.Action)) erro
 	change(&a)
 	return b.Calls.Act(context.Background(), a)
 }
+
+func hangUp() webhooks.Action { return webhooks.Action{Op: &webhooks.OpHangUp{}} }
 
 // settled checks that every action taken was completed or failed, once.
 func settled(t *testing.T, b *Bench, want map[string]webhooks.EventType) {
@@ -50,7 +53,7 @@ func settled(t *testing.T, b *Bench, want map[string]webhooks.EventType) {
 func TestActionHangup(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		call, id := waiting(b)
-		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change = hangUp() }); err != nil {
 			t.Fatal(err)
 		}
 		call.ExpectBye()
@@ -64,7 +67,7 @@ func TestActionHangup(t *testing.T) {
 func TestActionReplacesWhatRuns(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		call, id := waiting(b)
-		change := func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }
+		change := func(a *control.Action) { a.Change.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }
 		if err := act(b, id, 1, change); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +83,7 @@ func TestActionByURL(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		b.App.Answer("/changed", `[{"verb":"hangup"}]`)
 		call, id := waiting(b)
-		if err := act(b, id, 1, func(a *control.Action) { a.URL = b.App.URL + "/changed" }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change.Target = &webhooks.Target{URL: b.App.URL + "/changed"} }); err != nil {
 			t.Fatal(err)
 		}
 		b.App.Expect("modified", "call_id", string(id))
@@ -93,7 +96,7 @@ func TestActionByAURLThatFails(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		b.App.Answer("/changed", webhooktest.Status(500))
 		call, id := waiting(b)
-		if err := act(b, id, 1, func(a *control.Action) { a.URL = b.App.URL + "/changed" }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change.Target = &webhooks.Target{URL: b.App.URL + "/changed"} }); err != nil {
 			t.Fatal(err)
 		}
 		call.ExpectBye()
@@ -111,7 +114,7 @@ func TestActionWhileTheApplicationThinks(t *testing.T) {
 		b.App.Expect("incoming")
 		b.App.Expect("/slow")
 		id := b.Event(webhooks.EventCallInitiated).CallID
-		if err := act(b, id, 1, func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }); err != nil {
 			t.Fatal(err)
 		}
 		call.Hears(SystemPrompt(t, "sys_goodbye"))
@@ -125,7 +128,7 @@ func TestActionTellsTheVerbItCutShort(t *testing.T) {
 		b.Program("1000", `[{"verb":"gather","timeout":60,"on":{"redirected":[{"verb":"play","media_id":"sys_busy"}]}}]`)
 		call := b.Phone("1001").Dial("1000").Answered()
 		id := b.Event(webhooks.EventCallInitiated).CallID
-		if err := act(b, id, 1, func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change.Program = Program(t, `[{"verb":"play","media_id":"sys_goodbye"}]`) }); err != nil {
 			t.Fatal(err)
 		}
 		call.Hears(SystemPrompt(t, "sys_goodbye")) // and nothing else: the change took over
@@ -136,15 +139,52 @@ func TestActionTellsTheVerbItCutShort(t *testing.T) {
 func TestActionIfMatch(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		call, id := waiting(b)
-		stale := act(b, id, 1, func(a *control.Action) { a.HangUp, a.IfMatch = true, "0" })
+		stale := act(b, id, 1, func(a *control.Action) { a.Change, a.IfMatch = hangUp(), "0" })
 		if control.CodeOf(stale) != control.CodePrecondition {
 			t.Fatalf("with the etag of before the answer: %v", stale)
 		}
-		if err := act(b, id, 2, func(a *control.Action) { a.HangUp, a.IfMatch = true, "1" }); err != nil {
+		if err := act(b, id, 2, func(a *control.Action) { a.Change, a.IfMatch = hangUp(), "1" }); err != nil {
 			t.Fatalf("with the present etag: %v", err)
 		}
 		call.ExpectBye()
 		settled(t, b, map[string]webhooks.EventType{"act_2": webhooks.EventActionCompleted})
+	})
+}
+
+func TestActionsOnTheSameVersionOneIsTaken(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		const writers = 8
+		codes := make(chan control.Code, writers)
+		var all sync.WaitGroup
+		for n := range writers {
+			all.Go(func() {
+				codes <- control.CodeOf(act(b, id, n, func(a *control.Action) { a.Change, a.IfMatch = hangUp(), "1" }))
+			})
+		}
+		all.Wait()
+		close(codes)
+		got := map[control.Code]int{}
+		for code := range codes {
+			got[code]++
+		}
+		// Who came after the winner's hang-up took effect is too late.
+		if got[""] != 1 || got[control.CodePrecondition]+got[control.CodeNotFound] != writers-1 {
+			t.Errorf("%v", got)
+		}
+		call.ExpectBye()
+	})
+}
+
+func TestActionThatThisEdgeCannotDoIsRefused(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		call, id := waiting(b)
+		refused := act(b, id, 1, func(a *control.Action) { a.Change.Op = &webhooks.OpAssign{Agent: "agt_1"} })
+		if control.CodeOf(refused) != control.CodeUnsupported {
+			t.Errorf("%v", refused)
+		}
+		call.HangUp()
+		settled(t, b, nil)
 	})
 }
 
@@ -153,7 +193,7 @@ func TestActionTooLate(t *testing.T) {
 		call, id := waiting(b)
 		call.HangUp()
 		b.Idle()
-		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); control.CodeOf(err) != control.CodeNotFound {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change = hangUp() }); control.CodeOf(err) != control.CodeNotFound {
 			t.Errorf("after the end: %v", err)
 		}
 		settled(t, b, nil)
@@ -163,7 +203,7 @@ func TestActionTooLate(t *testing.T) {
 func TestActionOfAnotherAccount(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		call, id := waiting(b)
-		err := act(b, id, 1, func(a *control.Action) { a.HangUp, a.AccountID = true, "acc_00000000000000000000000002" })
+		err := act(b, id, 1, func(a *control.Action) { a.Change, a.AccountID = hangUp(), "acc_00000000000000000000000002" })
 		if control.CodeOf(err) != control.CodeNotFound {
 			t.Errorf("%v", err)
 		}
@@ -177,11 +217,11 @@ func TestEveryActionTakenIsToldOfOnceThoughTheCallEnds(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		call, id := waiting(b)
 		want := map[string]webhooks.EventType{"act_1": webhooks.EventActionCompleted}
-		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change = hangUp() }); err != nil {
 			t.Fatal(err)
 		}
 		for n := 2; n < 6; n++ { // in the same moment
-			if act(b, id, n, func(a *control.Action) { a.HangUp = true }) == nil {
+			if act(b, id, n, func(a *control.Action) { a.Change = hangUp() }) == nil {
 				want["act_"+strconv.Itoa(n)] = webhooks.EventActionFailed
 			}
 		}
@@ -196,7 +236,7 @@ func TestChangeToADialingCallerEndsTheRinging(t *testing.T) {
 		call := dialing(b, to1002, ``).Answered()
 		id := b.Event(webhooks.EventCallInitiated).CallID
 		ringing := callee.Rings()
-		if err := act(b, id, 1, func(a *control.Action) { a.Program = Program(t, `[{"verb":"hangup"}]`) }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change.Program = Program(t, `[{"verb":"hangup"}]`) }); err != nil {
 			t.Fatal(err)
 		}
 		ringing.ExpectCancel()
@@ -282,7 +322,7 @@ func TestOriginatedCallIsHungUpWhileItRings(t *testing.T) {
 		phone := b.Phone("1001")
 		id := originate(t, b, nil)
 		ringing := phone.Rings()
-		if err := act(b, id, 1, func(a *control.Action) { a.HangUp = true }); err != nil {
+		if err := act(b, id, 1, func(a *control.Action) { a.Change = hangUp() }); err != nil {
 			t.Fatal(err)
 		}
 		ringing.ExpectCancel()
@@ -297,7 +337,7 @@ func TestChangeWhileItRingsIsWhatRunsOnceAnswered(t *testing.T) {
 		id := originate(t, b, nil)
 		ringing := phone.Rings()
 		for n, prompt := range []string{"sys_hold", "sys_goodbye"} {
-			if err := act(b, id, n, func(a *control.Action) { a.Program = Program(t, `[{"verb":"play","media_id":"`+prompt+`"}]`) }); err != nil {
+			if err := act(b, id, n, func(a *control.Action) { a.Change.Program = Program(t, `[{"verb":"play","media_id":"`+prompt+`"}]`) }); err != nil {
 				t.Fatal(err)
 			}
 		}

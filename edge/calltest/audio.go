@@ -283,6 +283,29 @@ func (c *Call) PressFor(keys string, hold time.Duration) {
 	}
 }
 
+// Tap begins to press keys and waits for nothing.
+func (c *Call) Tap(keys string) {
+	c.b().mu.Lock()
+	defer c.b().mu.Unlock()
+	for i := range len(keys) {
+		c.audio.keys = append(c.audio.keys, presses(keys[i], 100*time.Millisecond)...)
+	}
+}
+
+// Hush makes the phone forget what it was still to say.
+func (c *Call) Hush() {
+	c.b().mu.Lock()
+	defer c.b().mu.Unlock()
+	c.audio.say = nil
+}
+
+// Speak begins to send audio though nothing was acknowledged.
+func (c *Call) Speak() {
+	c.b().mu.Lock()
+	defer c.b().mu.Unlock()
+	c.audio.begin()
+}
+
 // presses are the packets of one key: updates while it is down, and the end three times (RFC 4733 §2.5.1.4).
 func presses(key byte, hold time.Duration) []press {
 	var out []press

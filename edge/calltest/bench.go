@@ -45,13 +45,18 @@ type Bench struct {
 	engine  *media.Engine
 	server  *sip.Server
 	stop    []func() // in order
+	calls   func()   // ends Calls
 
 	mu     sync.Mutex // guards what follows, and everything of phones and calls
 	phones map[string]*Phone
 	events []webhooks.Event
 	ladder []rung
+	signal []signal
+	asks   []ask
 	log    bytes.Buffer
+	others []*Edge
 	step   chan struct{} // closed, and made anew, after each step of the world
+	stride time.Duration // between two steps of the world
 }
 
 // Setup changes what a bench is made of.
@@ -73,7 +78,7 @@ func NewWith(t testing.TB, setup Setup) *Bench {
 	t.Helper()
 	b := &Bench{
 		App: webhooktest.New(t), Plane: newPlane(t),
-		t: t, started: time.Now(), wire: newWire(), phones: map[string]*Phone{}, step: make(chan struct{}),
+		t: t, started: time.Now(), wire: newWire(), phones: map[string]*Phone{}, step: make(chan struct{}), stride: media.Slot,
 	}
 	if setup.Plane != nil {
 		b.Plane = setup.Plane
@@ -125,7 +130,7 @@ func (b *Bench) build(setup Setup) {
 		Listen:  []sip.Listener{{Network: "udp", PacketConn: b.wire.listen(edgeAddr)}},
 		Logger:  logger,
 		Handler: b.Calls.Handler(),
-		Trace:   b.traced,
+		Trace:   func(e sip.TraceEvent) { b.traced(e); b.Calls.Trace(e) },
 	}))(b.t)
 	b.stop = []func(){prompts.Close}
 }
@@ -143,8 +148,9 @@ func must[T any](v T, err error) func(testing.TB) T {
 
 // start sets the parts going, and says in which order they end: the calls, then SIP, then the world they live in.
 func (b *Bench) start() {
+	b.calls = b.running(func(ctx context.Context) { b.noError(b.Calls.Run(ctx)) })
 	ends := []func(){
-		b.running(func(ctx context.Context) { b.noError(b.Calls.Run(ctx)) }),
+		b.calls,
 		b.running(func(ctx context.Context) { b.noError(b.server.Run(ctx)) }),
 		b.running(b.run),
 	}
@@ -188,6 +194,11 @@ func (b *Bench) Close() {
 	if n := b.engine.Stats().Legs; n != 0 {
 		b.t.Errorf("%d legs of media are left", n)
 	}
+	for _, e := range b.edges() {
+		if n, legs := e.Calls.Live(), e.engine.Stats().Legs; n != 0 || legs != 0 {
+			b.t.Errorf("%d legs and %d of media are left at %s", n, legs, e.ID)
+		}
+	}
 	if b.t.Failed() {
 		b.t.Logf("ladder:\n%s\nlog:\n%s", b.Ladder(), b.Log())
 	}
@@ -195,7 +206,8 @@ func (b *Bench) Close() {
 
 // run is the world. It is the only goroutine that may call synctest.Wait.
 func (b *Bench) run(ctx context.Context) {
-	slots := time.NewTicker(media.Slot)
+	stride := media.Slot
+	slots := time.NewTicker(stride)
 	defer slots.Stop()
 	for {
 		select {
@@ -204,8 +216,33 @@ func (b *Bench) run(ctx context.Context) {
 		case now := <-slots.C:
 			b.slot(now)
 		}
+		b.mu.Lock()
+		next := b.stride
+		b.mu.Unlock()
+		if next != stride {
+			stride = next
+			slots.Reset(stride)
+		}
 	}
 }
+
+// Rest lets a long time go by in steps so large that no audio could be heard: for what SIP and the control plane still
+// have to settle when every call is over.
+func (b *Bench) Rest(d time.Duration) {
+	b.paced(100 * time.Millisecond)
+	b.Pass(d)
+	b.paced(media.Slot)
+}
+
+func (b *Bench) paced(stride time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stride = stride
+}
+
+// StopCalls ends the edge's calls as the end of its process does, and returns when they are over. SIP goes on until
+// Close.
+func (b *Bench) StopCalls() { b.calls() }
 
 // slot is one step: first all that happens by itself at this instant, then what has arrived, then the media.
 func (b *Bench) slot(now time.Time) {
@@ -219,11 +256,14 @@ func (b *Bench) slot(now time.Time) {
 			continue // nobody there: UDP does not say
 		}
 		to(d)
-		if d.To == edgeAddr {
+		if b.isEdge(d.To) {
 			synctest.Wait() // one message after the other, so that a race always ends the same way
 		}
 	}
 	b.engine.Tick(now)
+	for _, e := range b.edges() {
+		e.engine.Tick(now)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range b.phones {
@@ -262,10 +302,8 @@ func (b *Bench) within(limit time.Duration, holds func() bool) bool {
 	}
 }
 
-// Pass lets time go by.
-func (b *Bench) Pass(d time.Duration) {
-	b.within(d, func() bool { return false })
-}
+// Pass lets time go by. It returns no earlier than all that happens before has happened.
+func (b *Bench) Pass(d time.Duration) { <-time.After(d) }
 
 // Now is how long the bench has been running.
 func (b *Bench) Now() time.Duration { return time.Since(b.started) }

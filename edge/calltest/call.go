@@ -27,7 +27,10 @@ type Call struct {
 	last      string     // our last response to it
 	responses []*message // to what we sent, not yet taken
 	infos     []string   // bodies of INFO
+	requests  []*message // REFER and NOTIFY that came, not yet taken
+	refers    int        // what REFER is answered with: see AnswerRefer
 	acked     string     // our ACK
+	up        bool       // the 200 to our first INVITE is acknowledged
 	confirmed bool       // an ACK came for our 200
 	canceled  *message   // a CANCEL came
 	bye       *message   // a BYE came
@@ -71,7 +74,7 @@ func (c *Call) make(method, body string, extra ...string) string {
 		fmt.Sprintf("Contact: <sip:%s@%s>", c.phone.Name, c.phone.Addr),
 	}
 	lines = append(lines, extra...)
-	if body != "" && method != "INFO" {
+	if body != "" && method != "INFO" && method != "NOTIFY" {
 		lines = append(lines, "Content-Type: application/sdp")
 	}
 	lines = append(lines, fmt.Sprintf("Content-Length: %d", len(body)))
@@ -106,7 +109,7 @@ func (c *Call) response(req *message, code int, body string) string {
 }
 
 var reasons = map[int]string{
-	100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 404: "Not Found", 480: "Temporarily Unavailable",
+	100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 202: "Accepted", 403: "Forbidden", 404: "Not Found", 480: "Temporarily Unavailable",
 	407: "Proxy Authentication Required", 486: "Busy Here", 487: "Request Terminated", 488: "Not Acceptable Here", 500: "Server Internal Error", 603: "Decline",
 }
 
@@ -141,6 +144,8 @@ func (c *Call) receive(m *message) {
 	case "INFO":
 		c.infos = append(c.infos, m.body)
 		c.phone.send(c.response(m, 200, ""))
+	case "REFER", "NOTIFY":
+		c.requested(m)
 	}
 }
 
@@ -166,6 +171,10 @@ func (c *Call) responded(m *message) {
 		if m.body != "" {
 			c.audio.agree(m.body)
 		}
+	}
+	if c.phone.Acks && m.method() == "INVITE" && m.code == 200 && !c.up {
+		c.acknowledge() // and nobody need wait for it
+		return
 	}
 	c.responses = append(c.responses, m)
 }
@@ -232,12 +241,17 @@ func (c *Call) AnsweredWithoutACK() *Call {
 func (c *Call) ACK() {
 	c.b().mu.Lock()
 	defer c.b().mu.Unlock()
+	c.acknowledge()
+}
+
+// acknowledge is ACK for a caller that holds mu.
+func (c *Call) acknowledge() {
 	body := ""
 	if c.late {
 		body = c.audio.describe("")
 	}
 	c.branches++ // the ACK of a 2xx is a transaction of its own (RFC 3261 §13.2.2.4)
-	c.acked = c.make("ACK", body)
+	c.acked, c.up = c.make("ACK", body), true
 	c.phone.send(c.acked)
 	c.audio.begin()
 }
@@ -270,12 +284,17 @@ func (c *Call) HangUp() { c.b().t.Helper(); c.hangUp(200) }
 
 func (c *Call) hangUp(code int) {
 	c.b().t.Helper()
+	c.Bye()
+	c.take("BYE", code)
+}
+
+// Bye sends BYE and waits for nothing.
+func (c *Call) Bye() {
 	c.b().mu.Lock()
+	defer c.b().mu.Unlock()
 	c.seq++
 	c.final, c.audio.running = true, false
 	c.phone.send(c.make("BYE", ""))
-	c.b().mu.Unlock()
-	c.take("BYE", code)
 }
 
 // ExpectBye waits for the edge to hang up.

@@ -302,6 +302,23 @@ func TestScreenRefuses(t *testing.T) {
 	}
 }
 
+func TestScreenThatIsNoneIsRefused(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Answer("/screen", `[{"verb":"dial","to":[{"extension":"1003"}]}]`)
+		callee, other := b.Phone("1002"), b.Phone("1003")
+		call := dialing(b, to1002, `,"screen":"/screen"`).Answered()
+		screened := callee.Rings().Answer()
+		b.App.Expect("/screen")
+		screened.ExpectBye()
+		b.App.Expect("/done", "outcome", "declined")
+		if e := b.Event(webhooks.EventWebhookRejected); e.Data.Pointer != "/instructions/0/verb" || !strings.Contains(e.Data.Message, "screen") {
+			t.Errorf("told of %+v", e.Data)
+		}
+		call.ExpectBye()
+		other.NotCalled()
+	})
+}
+
 func TestCalleeWhoHangsUpInTheScreenLeavesTheCallerWaitingNoLonger(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		callee := b.Phone("1002")
@@ -658,7 +675,7 @@ func TestDialedLegFollowsALiveChange(t *testing.T) {
 		bridged := b.Event(webhooks.EventCallBridged)
 		err := b.Calls.Act(context.Background(), control.Action{
 			ActionID: "act_1", AccountID: Account, CallID: bridged.Data.PeerCallID,
-			Program: Program(t, `[{"verb":"play","media_id":"sys_hold"}]`),
+			Change: webhooks.Action{Program: Program(t, `[{"verb":"play","media_id":"sys_hold"}]`)},
 		})
 		if err != nil {
 			t.Fatal(err)

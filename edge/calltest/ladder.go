@@ -53,6 +53,17 @@ func (b *Bench) traced(e sip.TraceEvent) {
 		r.rank, r.text = rankOut, fmt.Sprintf("edge   -> %-6s  %s", peer, summary(e.Message))
 	}
 	b.ladder = append(b.ladder, r)
+	if m, err := parseMessage(e.Message); err == nil { // what cannot be read is shown in the ladder
+		b.signal = append(b.signal, signal{at: e.Time, out: e.Out, peer: peer, message: m})
+	}
+}
+
+// signal is a SIP message as the edge sent or received it.
+type signal struct {
+	*message
+	at   time.Time
+	out  bool
+	peer string // the phone's name
 }
 
 func (b *Bench) nameOf(e sip.TraceEvent) string {
@@ -65,7 +76,10 @@ func (b *Bench) nameOf(e sip.TraceEvent) string {
 }
 
 // shown are the headers that a ladder shows.
-var shown = []string{"Reason", "Retry-After", "Contact: *", "Expires", "User-To-User"}
+var shown = []string{"Reason", "Retry-After", "Contact: *", "Expires", "User-To-User", "Refer-To", "Subscription-State"}
+
+// ourTag is a tag of the edge's in the Replaces of a Refer-To, another one each time.
+var ourTag = regexp.MustCompile(`(-tag%3D)[0-9a-f]{32}`)
 
 // summary is a SIP message on one line: the start line, what decides about the call, and the session description.
 func summary(raw []byte) string {
@@ -82,7 +96,7 @@ func summary(raw []byte) string {
 	}
 	for _, name := range shown {
 		if v := m.header(name); v != "" {
-			text += "; " + name + ": " + v
+			text += "; " + name + ": " + ourTag.ReplaceAllString(v, "$1*")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.headers)) {
@@ -146,6 +160,7 @@ const thinking = 20 * time.Millisecond
 func (a *asked) RoundTrip(req *http.Request) (*http.Response, error) {
 	path := req.URL.RequestURI()
 	a.note(rankAsk, path, "edge   -> app     "+question(req))
+	a.keep(req)
 	timer := time.NewTimer(thinking)
 	defer timer.Stop()
 	select {
@@ -171,6 +186,26 @@ func (a *asked) CloseIdleConnections() {
 	if t, ok := a.next.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
+}
+
+// ask is a request that the edge began to send to the application, whether or not it got there.
+type ask struct {
+	at   time.Time
+	path string
+	id   string // webhook-id: the same when it is tried again
+	call webhooks.CallRequest
+}
+
+func (a *asked) keep(req *http.Request) {
+	kept := ask{at: time.Now(), path: req.URL.Path, id: req.Header.Get(webhooks.HeaderID)}
+	if req.GetBody != nil {
+		if body, err := req.GetBody(); err == nil {
+			_ = json.NewDecoder(body).Decode(&kept.call) // a form, or a question for audio, has none
+		}
+	}
+	a.b.mu.Lock()
+	defer a.b.mu.Unlock()
+	a.b.asks = append(a.b.asks, kept)
 }
 
 func (a *asked) note(rank int, who, text string) {
@@ -264,7 +299,7 @@ func pairs(v any) string {
 	return strings.Join(words, " ")
 }
 
-var idPattern = regexp.MustCompile(`\b(call|rec|act)_[0-9A-Z]{26}\b`)
+var idPattern = regexp.MustCompile(`\b(call|rec|act|conf)_[0-9A-Z]{26}\b`)
 
 // Ladder writes down all that has happened: every SIP message, event, question and answer, each with its time from
 // the beginning of the bench, and names in place of ids.
@@ -327,6 +362,12 @@ func (b *Bench) Golden(name string) {
 	b.Idle()
 	b.Pass(time.Second) // for the answers to the last requests
 	b.Close()
+	b.matchLadder(name)
+}
+
+// matchLadder compares the ladder as it stands.
+func (b *Bench) matchLadder(name string) {
+	b.t.Helper()
 	path, got := filepath.Join("testdata", name+".ladder"), b.Ladder()
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {

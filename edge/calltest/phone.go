@@ -26,8 +26,10 @@ type Phone struct {
 	// Patient phones do not mind audio that overtakes the answer; to others it is a fault.
 	Patient bool
 	Silent  bool // does not ring, nor answer anything: as if it were switched off
+	Acks    bool // acknowledges a 200 by itself and begins to talk, whenever it comes
 
 	b     *Bench
+	edge  netip.AddrPort // that it speaks with
 	calls []*Call
 	reply []*message // to REGISTER
 	ports uint16
@@ -42,7 +44,7 @@ func (b *Bench) Phone(name string) *Phone {
 		return p
 	}
 	at := netip.AddrFrom4([4]byte{192, 0, 2, byte(101 + len(b.phones))})
-	p := &Phone{Name: name, Password: "secret-" + name, Addr: netip.AddrPortFrom(at, 5060), b: b, ports: 4000}
+	p := &Phone{Name: name, Password: "secret-" + name, Addr: netip.AddrPortFrom(at, 5060), b: b, edge: edgeAddr, ports: 4000}
 	b.phones[name] = p
 	b.wire.open(p.Addr, p.receive)
 	return p
@@ -83,7 +85,7 @@ func (p *Phone) DialWith(number string, i Invite) *Call {
 	if i.From != "" {
 		from = i.From
 	}
-	c.target = "sip:" + number + "@" + edgeAddr.Addr().String()
+	c.target = "sip:" + number + "@" + p.edge.Addr().String()
 	c.local, c.remote = "<sip:"+from+"@"+Realm+">", "<"+c.target+">"
 	c.headers, c.late = i.Headers, i.LateOffer
 	c.invite()
@@ -174,7 +176,7 @@ func (p *Phone) called(m *message) {
 	c.audio.agree(m.body)
 }
 
-func (p *Phone) send(text string) { p.b.wire.send(p.Addr, edgeAddr, []byte(text)) }
+func (p *Phone) send(text string) { p.b.wire.send(p.Addr, p.edge, []byte(text)) }
 
 func (p *Phone) password() string {
 	if p.Typed != "" {

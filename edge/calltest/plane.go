@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,6 +63,10 @@ type Plane struct {
 	finished   map[webhooks.RecordingID]control.Finish
 	registered []control.Registration
 	beats      int
+	verbs      verbsOfPlane
+	queues     scriptedQueues
+	links      scriptedLinks
+	addresses  map[webhooks.EdgeID]netip.AddrPort // of edges, for each other
 }
 
 func newPlane(t testing.TB) *Plane {
@@ -296,13 +301,17 @@ func (p *Plane) Published() []webhooks.Event {
 }
 
 // Beat implements control.Control.
-func (p *Plane) Beat(context.Context, control.Beat) error {
+func (p *Plane) Beat(_ context.Context, b control.Beat) error {
 	if err := p.reachable(); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.beats++
+	if p.addresses == nil {
+		p.addresses = map[webhooks.EdgeID]netip.AddrPort{}
+	}
+	p.addresses[b.EdgeID] = b.SIP
 	return nil
 }
 
@@ -314,6 +323,7 @@ func (p *Plane) check() {
 	if p.away {
 		return
 	}
+	p.checkQueues()
 	for _, id := range slices.Sorted(maps.Keys(p.calls)) {
 		ends := 0
 		events := p.calls[id]

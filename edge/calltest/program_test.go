@@ -371,17 +371,3 @@ func TestEarlyMediaNeedsAnOffer(t *testing.T) {
 		}
 	})
 }
-
-// What the contract names and this edge does not do yet ends with failed, and says so; the program goes on.
-func TestAVerbThatIsNotAvailableFails(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		b.Webhook("1000", nil)
-		b.App.Answer("/voice", `[{"verb":"answer"},{"verb":"enqueue","queue":"sales","on":{"failed":{"url":"/failed"}}}]`)
-		b.App.Answer("/failed", `[{"verb":"play","media_id":"sys_goodbye"}]`)
-		call := b.Phone("1001").Dial("1000").Answered()
-		b.App.Expect("incoming")
-		b.App.Expect("/failed", "outcome", "failed", "error", "enqueue is not available yet")
-		call.Hears(SystemPrompt(t, "sys_goodbye"))
-		call.ExpectBye()
-	})
-}
