@@ -256,7 +256,7 @@ func (p *ControlPlane) Control() control.Control { return p.edges }
 
 // AttachEdge makes an edge of this process reachable for commands until detach is called.
 func (p *ControlPlane) AttachEdge(id webhooks.EdgeID, e control.Edge) (detach func()) {
-	return p.edges.Attach(id, e)
+	return p.edges.Attach(id, control.NewOnce(e))
 }
 
 // CreateKey makes an API key with every permission in the account of this name. Its text is stored nowhere.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
@@ -14,6 +15,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/calendar"
 	"github.com/hookswitch/hookswitch/controlplane/call"
+	"github.com/hookswitch/hookswitch/controlplane/conference"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
 	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
@@ -24,6 +26,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/endpoint"
 	"github.com/hookswitch/hookswitch/controlplane/event"
 	"github.com/hookswitch/hookswitch/controlplane/job"
+	"github.com/hookswitch/hookswitch/controlplane/journal"
 	"github.com/hookswitch/hookswitch/controlplane/live"
 	"github.com/hookswitch/hookswitch/controlplane/media"
 	"github.com/hookswitch/hookswitch/controlplane/message"
@@ -35,9 +38,11 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/rest"
 	"github.com/hookswitch/hookswitch/controlplane/role"
 	"github.com/hookswitch/hookswitch/controlplane/setting"
+	"github.com/hookswitch/hookswitch/controlplane/survey"
 	"github.com/hookswitch/hookswitch/controlplane/transfer"
 	"github.com/hookswitch/hookswitch/controlplane/trunk"
 	"github.com/hookswitch/hookswitch/controlplane/user"
+	"github.com/hookswitch/hookswitch/controlplane/voicemail"
 	"github.com/hookswitch/hookswitch/openapi"
 	"github.com/hookswitch/hookswitch/webhooks"
 	"github.com/hookswitch/hookswitch/webhooks/guard"
@@ -73,12 +78,27 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	customers := &customer.Service{DB: p.db}
 	calls := &call.Service{DB: p.db, Customers: customers, Wake: feed.Wake, OwnerOf: agents.OwnerOf, DepartmentOf: agents.DepartmentOf}
 	recordings := &recording.Service{DB: p.db, Blobs: p.blobs, Calls: calls}
-	calls.Also, calls.Release = append(calls.Also, recordings.Apply), recordings.Release
+	journals := &journal.Service{DB: p.db, Blobs: p.blobs, Calls: calls}
+	conferences, surveys := &conference.Service{DB: p.db, Calls: calls}, &survey.Service{DB: p.db}
+	voicemails := &voicemail.Service{DB: p.db, URL: recordings.URL, Erase: recordings.Delete, Wake: feed.Wake}
+	calls.Also = append(calls.Also, recordings.Apply, conferences.Apply, voicemails.Apply, surveys.Apply)
+	calls.Release = func(ctx context.Context, tx *db.Tx, account webhooks.AccountID, ids []webhooks.CallID) ([]webhooks.CallID, error) {
+		stay, err := recordings.Release(ctx, tx, account, ids)
+		if err != nil {
+			return nil, err
+		}
+		gone := slices.DeleteFunc(slices.Clone(ids), func(id webhooks.CallID) bool { return slices.Contains(stay, id) })
+		return stay, journals.Release(ctx, tx, account, gone)
+	}
 	p.heed(settings, recordings)
 	blocked := &blocklist.Service{DB: p.db, Accounts: p.accounts, Log: p.cfg.Logger}
+	queues := &queue.Service{DB: p.db, Calls: calls, Bus: p.bus, Log: p.cfg.Logger, Wake: feed.Wake}
+	messages := &message.Service{DB: p.db, Bus: p.bus, Guard: p.guard(), RootCAs: p.cfg.RootCAs, Log: p.cfg.Logger}
 	p.edges = &edges.Service{
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Apps: p.apps, Numbers: p.numbers, Trunks: trunks, Credentials: p.credentials,
-		Calls: calls, Customers: customers, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Suspended: p.suspended, Log: p.cfg.Logger,
+		Calls: calls, Customers: customers, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Journals: journals,
+		Queues: queues, Voicemails: voicemails, Surveys: surveys, Messages: messages,
+		Suspended: p.suspended, Log: p.cfg.Logger,
 	}
 	calls.Edges = p.edges
 	p.edges.MaskOf = func(ctx context.Context, account webhooks.AccountID, id webhooks.CredentialID) (auth.Mask, error) {
@@ -105,9 +125,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Settings: settings, Masks: masks, Guard: p.guard(), Mail: p.cfg.Mail, Log: p.cfg.Logger,
 	}
 	feed.Also = append(feed.Also, notices.Placed)
-	queues := &queue.Service{DB: p.db, Bus: p.bus, Log: p.cfg.Logger, Wake: feed.Wake}
-	messages := &message.Service{DB: p.db, Bus: p.bus, Guard: p.guard(), RootCAs: p.cfg.RootCAs, Log: p.cfg.Logger}
-	p.workers = append(p.workers, worker{"messages", messages.Run}, worker{"queues", queues.Run})
+	p.workers = append(p.workers, p.regularly(5*time.Second, "journals.seal", journals.Seal), worker{"messages", messages.Run}, worker{"queues", queues.Run})
 	streams, err := live.New(live.Config{Feed: feed, Masks: masks, Check: p.users.Check, Log: p.cfg.Logger})
 	if err != nil {
 		return err
@@ -123,8 +141,8 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	for _, noun := range []interface {
 		Operations() map[string]rest.Operation
 	}{
-		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, customers, calls, recordings, queues,
-		&calendar.Service{DB: p.db}, &dictionary.Service{DB: p.db}, settings, blocked, notices, messages, audited,
+		p.accounts, p.users, roles, departments, agents, p.apps, p.numbers, p.credentials, trunks, files, customers, calls, recordings, journals, conferences, queues,
+		voicemails, surveys, &calendar.Service{DB: p.db}, &dictionary.Service{DB: p.db}, settings, blocked, notices, messages, audited,
 		&event.Service{DB: p.db, Masks: masks}, endpoints, streams, jobs, transfers,
 	} {
 		maps.Copy(operations, noun.Operations())
@@ -147,7 +165,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	p.hourly(map[string]func(context.Context) error{
 		"events.purge": feed.Purge, "jobs.purge": jobs.Purge, "transfers.purge": transfers.Purge, "notifications.purge": notices.Purge,
 		"sessions.purge": p.users.Purge, "recordings.purge": recordings.Purge, "calls.purge": calls.Purge,
-		"messages.purge": messages.Purge,
+		"messages.purge": messages.Purge, "voicemails.purge": voicemails.Purge, "surveys.purge": surveys.Purge,
 	})
 	return p.work(feed, streams, jobs, notices, blocked, files)
 }

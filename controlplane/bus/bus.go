@@ -1,5 +1,5 @@
 // Package bus owns what the processes of an installation tell each other about the moment: wake-ups, leases,
-// presence and rate limits. In one process it is memory, among many Redis. All of it may be lost at any time (a Redis
+// presence and rate limits; and how one asks another (Peer). In one process it is memory, among many Redis. All of it may be lost at any time (a Redis
 // that restarts empty); what must last is left to db.
 package bus
 
@@ -21,7 +21,7 @@ type Bus struct {
 type driver interface {
 	ping(ctx context.Context) error
 	close() error
-	publish(ctx context.Context, topic string, payload []byte) error
+	publish(ctx context.Context, topic string, payload []byte) (heard int, err error)
 	subscribe(ctx context.Context, topics []string) (*Subscription, error)
 	acquire(ctx context.Context, name, owner string, ttl time.Duration) (Lease, bool, error)
 	renew(ctx context.Context, l Lease, ttl time.Duration) (bool, error)
@@ -73,10 +73,10 @@ type Message struct {
 }
 
 // pending is how many messages wait for a slow subscriber; what comes above is dropped.
-const pending = 64
+const pending = 1024
 
 // Subscription delivers the messages of its topics, in the order of each publisher, at most once: those published
-// while the subscriber is slow (64 wait) or Redis is away are lost. A subscriber therefore also looks by itself from
+// while the subscriber is slow (1,024 wait) or Redis is away are lost. A subscriber therefore also looks by itself from
 // time to time; the bus only makes it look sooner.
 type Subscription struct {
 	// C is closed by Close, and when the bus is closed.
@@ -89,7 +89,8 @@ func (s *Subscription) Close() error { return s.close() }
 
 // Publish wakes the subscribers of a topic. It does not wait for them.
 func (b *Bus) Publish(ctx context.Context, topic string, payload []byte) error {
-	return b.d.publish(ctx, topic, payload)
+	_, err := b.d.publish(ctx, topic, payload)
+	return err
 }
 
 // Subscribe starts listening: what is published after it returned is delivered.

@@ -119,21 +119,22 @@ func (m *memory) close() error {
 	return nil
 }
 
-func (m *memory) publish(_ context.Context, topic string, payload []byte) error {
+func (m *memory) publish(_ context.Context, topic string, payload []byte) (heard int, err error) {
 	if _, err := m.lock(); err != nil {
-		return err
+		return 0, err
 	}
 	defer m.mu.Unlock()
 	for l := range m.subs {
 		if !l.topics[topic] {
 			continue
 		}
+		heard++
 		select {
 		case l.out <- Message{Topic: topic, Payload: bytes.Clone(payload)}:
 		default:
 		}
 	}
-	return nil
+	return heard, nil
 }
 
 func (m *memory) subscribe(_ context.Context, topics []string) (*Subscription, error) {

@@ -64,8 +64,9 @@ func (r *redisBus) close() error {
 	return errors.Join(append(errs, r.c.Close())...)
 }
 
-func (r *redisBus) publish(ctx context.Context, topic string, payload []byte) error {
-	return wrap("publish", topic, r.c.Publish(ctx, topicPrefix+topic, payload).Err())
+func (r *redisBus) publish(ctx context.Context, topic string, payload []byte) (heard int, err error) {
+	n, err := r.c.Publish(ctx, topicPrefix+topic, payload).Result()
+	return int(n), wrap("publish", topic, err)
 }
 
 func (r *redisBus) subscribe(ctx context.Context, topics []string) (*Subscription, error) {

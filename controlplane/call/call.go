@@ -69,9 +69,10 @@ var (
 	ErrFenced  = errors.New("another process has taken the call over")
 	ErrRefused = errors.New("refused")                            // wrapped with why; repeating it would be refused again
 	ErrBusy    = errors.New("the edge takes no more")             // of Edges: nothing has happened
-	ErrGone    = errors.New("the call is not live on its edge")   // of Edges.Act
-	ErrChanged = errors.New("the call is not that version now")   // of Edges.Act
-	ErrAway    = errors.New("the edge that holds it is not here") // of Edges.Act: nothing has happened
+	ErrGone    = errors.New("the call is not live on its edge")   // of Edges.Act: nothing has happened
+	ErrChanged = errors.New("the call is not that version now")   // of Edges.Act: nothing has happened
+	ErrUnknown = errors.New("the edge does not know how")         // of Edges.Act: nothing has happened; wrapped with what
+	ErrAway    = errors.New("the edge that holds it is not here") // of Edges: nothing has happened
 )
 
 // Edges is what calls need of the edges.
@@ -79,7 +80,8 @@ type Edges interface {
 	// Prepare finds the application of a call and an edge to carry it; nothing has happened yet. An unknown
 	// application is a Refused problem, and no edge that takes calls an Unavailable one.
 	Prepare(ctx context.Context, o Origination) (Prepared, error)
-	// Act hands a change to the edge that carries the call, and returns when that has taken it.
+	// Act hands a change to the edge that carries the call, whichever process that is connected to, and returns when it has
+	// taken it. With an error that is none of those above nobody knows whether it has.
 	Act(ctx context.Context, edge webhooks.EdgeID, a Action) error
 }
 
@@ -106,22 +108,11 @@ type Origination struct {
 }
 
 // Prepared is an edge that was found for a call. Send starts the call there and returns when the edge has taken it;
-// ErrBusy means that it has not, any other error that nobody knows.
+// ErrBusy and ErrAway mean that it has not, any other error that nobody
+// knows.
 type Prepared struct {
 	EdgeID        webhooks.EdgeID
 	BootID        string
 	ApplicationID webhooks.ApplicationID // whose secret signs; may be empty
 	Send          func(context.Context) error
-}
-
-// Action is a change to a live call: exactly one of HangUp, Program and URL.
-type Action struct {
-	ID        webhooks.ActionID
-	AccountID webhooks.AccountID
-	CallID    webhooks.CallID
-	IfMatch   string // the call's etag; "" for any
-	HangUp    bool
-	Program   *webhooks.Program
-	URL       string
-	Method    string
 }

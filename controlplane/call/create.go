@@ -51,29 +51,6 @@ type Draft struct {
 // MaxData is the most bytes of JSON that a call's data may have.
 const MaxData = 16 << 10
 
-const opHangUp = "hangup"
-
-// check says what a schema cannot, and gives the program where there are instructions.
-func (d *ActionDraft) check() (*webhooks.Program, error) {
-	switch {
-	case one(d.Op != "", d.Instructions != nil, d.URL != "") != nil:
-		return nil, problem.Invalid("give exactly one of op, instructions and url")
-	case d.Method != "" && d.URL == "":
-		return nil, problem.InvalidField("/method", "alone", "goes with url")
-	case d.Instructions == nil && d.State != nil:
-		return nil, problem.InvalidField("/state", "alone", "goes with instructions")
-	case d.Instructions == nil && d.Guard != nil:
-		return nil, problem.InvalidField("/guard", "alone", "goes with instructions")
-	case d.Instructions == nil:
-		return nil, app.CheckURL("/url", d.URL)
-	}
-	text, err := json.Marshal(ActionDraft{Instructions: d.Instructions, State: d.State, Guard: d.Guard})
-	if err != nil {
-		return nil, fmt.Errorf("action: %w", err)
-	}
-	return app.ParseProgram("", text)
-}
-
 // one is an error unless exactly one of several things is given.
 func one(given ...bool) error {
 	n := 0
@@ -201,7 +178,7 @@ func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Ca
 	switch {
 	case err == nil:
 		return c, nil
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, ErrBusy), errors.Is(err, ErrAway):
 		// Nothing has happened, and so there is nothing to record.
 		_, dropped := s.DB.Write().NewDelete().Model(c).WherePK().Where("next_sequence = 1").Exec(ctx)
 		return nil, errors.Join(problem.Unavailable("no edge takes new calls at the moment; repeat the request shortly", 5*time.Second), dropped)

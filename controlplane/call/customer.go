@@ -3,6 +3,8 @@ package call
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/hookswitch/hookswitch/controlplane/auth"
@@ -58,9 +60,24 @@ func (d *Draft) tells(who auth.Caller) error {
 	return telling(who, part{"/url", d.URL != ""}, part{"/program", tells(d.Program)})
 }
 
-// tells is that of a live change.
-func (d *ActionDraft) tells(who auth.Caller) error {
-	return telling(who, part{"/url", d.URL != ""}, part{"/instructions", tells(d.Instructions)}, part{"/guard", tells(d.Guard)}, part{"/state", tells(d.State)})
+// tells is that of a live change, whatever it does.
+func (a *Action) tells(who auth.Caller) error {
+	if !who.Mask.Numbers {
+		return nil
+	}
+	text, err := json.Marshal(a.Change)
+	if err != nil {
+		return err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return err
+	}
+	var parts []part
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		parts = append(parts, part{"/" + name, tells(members[name])})
+	}
+	return telling(who, parts...)
 }
 
 // part is one member of a body, and whether it tells numbers.

@@ -86,17 +86,27 @@ func (s *Service) Append(ctx context.Context, id webhooks.CallID, kind webhooks.
 	})
 }
 
-// append changes one call, again when another process came in between.
+// append changes one call, if it is there.
 func (s *Service) append(ctx context.Context, id webhooks.CallID, fn func(*writing, *record)) error {
+	return s.changing(ctx, func(ctx context.Context, w *writing) error {
+		if err := w.load(ctx, []webhooks.CallID{id}); err != nil {
+			return err
+		}
+		if r := w.rows[id]; r != nil {
+			fn(w, r)
+		}
+		return nil
+	})
+}
+
+// changing writes what fn changes in one transaction, again when another process came in between.
+func (s *Service) changing(ctx context.Context, fn func(context.Context, *writing) error) error {
 	var err error
 	for range publishTries {
 		err = s.told(s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-			w := &writing{tx: tx, ownerOf: s.OwnerOf, rows: map[webhooks.CallID]*record{}, now: db.Now()}
-			if err := w.load(ctx, []webhooks.CallID{id}); err != nil {
+			w := s.writing(tx)
+			if err := fn(ctx, w); err != nil {
 				return err
-			}
-			if r := w.rows[id]; r != nil {
-				fn(w, r)
 			}
 			return w.write(ctx, s.Also)
 		}))

@@ -180,7 +180,7 @@ func refusal(err error) error {
 // store writes batches in one transaction. What is wrong with one batch alone is in its err.
 func (s *Service) store(ctx context.Context, all []*publication) error {
 	return s.told(s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		w := &writing{tx: tx, ownerOf: s.OwnerOf, rows: map[webhooks.CallID]*record{}, now: db.Now()}
+		w := s.writing(tx)
 		if err := w.read(ctx, all); err != nil {
 			return err
 		}
@@ -214,10 +214,15 @@ type writing struct {
 	tx      *db.Tx
 	ownerOf OwnerOf
 	rows    map[webhooks.CallID]*record
-	known   map[webhooks.EventID]bool // of the events without a sequence
+	known   map[webhooks.EventID]bool  // of the events without a sequence
+	told    map[webhooks.ActionID]bool // live changes to calls that had ended of which an outcome is stored
 	events  []event.Event
-	told    []webhooks.Event
+	also    []webhooks.Event // the same for those who are told with the transaction
 	now     time.Time
+}
+
+func (s *Service) writing(tx *db.Tx) *writing {
+	return &writing{tx: tx, ownerOf: s.OwnerOf, rows: map[webhooks.CallID]*record{}, now: db.Now()}
 }
 
 func (w *writing) read(ctx context.Context, all []*publication) error {
@@ -235,8 +240,8 @@ func (w *writing) read(ctx context.Context, all []*publication) error {
 		return err
 	}
 	w.known = map[webhooks.EventID]bool{}
-	if len(numberless) == 0 {
-		return nil
+	if err := w.readOutcomes(ctx, all); err != nil || len(numberless) == 0 {
+		return err
 	}
 	var stored []webhooks.EventID
 	err := w.tx.Read().NewSelect().Model((*event.Event)(nil)).Column("id").Where("id IN (?)", bun.List(numberless)).Scan(ctx, &stored)
@@ -298,6 +303,14 @@ func (w *writing) open(b Batch) *record {
 
 // take appends one event unless it is stored; false: there is a gap before it.
 func (w *writing) take(r *record, e webhooks.Event) bool {
+	if isOutcome(e) && w.told[e.Data.ActionID] {
+		// Settle has told of it, for its edge was silent.
+		if e.Sequence == r.EdgeExpects {
+			r.EdgeExpects++
+			r.changed = true
+		}
+		return e.Sequence < r.EdgeExpects
+	}
 	switch {
 	case e.Sequence == 0:
 		if w.known[e.ID] {
@@ -342,7 +355,7 @@ func (w *writing) add(r *record, e webhooks.Event) {
 		ID: string(e.ID), AccountID: r.AccountID, Type: string(e.Type), Resource: "calls", ObjectID: r.ID, CallID: r.ID,
 		ConversationID: string(e.ConversationID), Sequence: e.Sequence, OccurredAt: e.OccurredAt, Data: data,
 	})
-	w.told = append(w.told, e)
+	w.also = append(w.also, e)
 }
 
 // clean makes of an event what a database can hold, and its data as JSON: texts from the network may have NUL or be no
@@ -390,11 +403,14 @@ func (w *writing) write(ctx context.Context, also []func(context.Context, *db.Tx
 	if len(w.events) == 0 {
 		return nil
 	}
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
 	if err := event.Emit(ctx, w.tx, w.events...); err != nil {
 		return err
 	}
 	for _, fn := range also {
-		if err := fn(ctx, w.tx, w.told); err != nil {
+		if err := fn(ctx, w.tx, w.also); err != nil {
 			return err
 		}
 	}

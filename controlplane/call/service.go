@@ -3,11 +3,8 @@ package call
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/uptrace/bun"
 
@@ -142,92 +139,4 @@ func envelope(r event.Event) (webhooks.Event, error) {
 		return e, fmt.Errorf("event %s: %w", r.ID, err)
 	}
 	return e, nil
-}
-
-type actIn struct {
-	ID      string      `path:"call_id"`
-	IfMatch string      `header:"If-Match"`
-	Body    ActionDraft `body:"json"`
-}
-
-// ActionDraft is a live change: exactly one of Instructions, URL and Op. State and Guard go with Instructions, as in a
-// program, and Method with URL.
-type ActionDraft struct {
-	Op           string          `json:"op,omitempty"`
-	Instructions json.RawMessage `json:"instructions,omitempty"`
-	State        json.RawMessage `json:"state,omitempty"`
-	Guard        json.RawMessage `json:"guard,omitempty"`
-	URL          string          `json:"url,omitempty"`
-	Method       string          `json:"method,omitempty"`
-}
-
-// ActionTaken is the answer to a live change: the edge has taken it; what became of it is the event that carries this
-// id.
-type ActionTaken struct {
-	ActionID webhooks.ActionID `json:"action_id"`
-}
-
-func (s *Service) act(ctx context.Context, who auth.Caller, in actIn) (ActionTaken, error) {
-	program, err := in.Body.check()
-	if err != nil {
-		return ActionTaken{}, err
-	}
-	if err := in.Body.tells(who); err != nil {
-		return ActionTaken{}, err
-	}
-	c, err := db.Get[Call](ctx, s.DB, who.Scope, in.ID)
-	if err != nil {
-		return ActionTaken{}, err
-	}
-	if c.Status.Final() {
-		return ActionTaken{}, tooLate(c)
-	}
-	a := Action{
-		ID: webhooks.NewActionID(), AccountID: webhooks.AccountID(c.AccountID), CallID: webhooks.CallID(c.ID), IfMatch: etagOf(in.IfMatch, c.Etag),
-		HangUp: in.Body.Op == opHangUp, Program: program, URL: in.Body.URL, Method: in.Body.Method,
-	}
-	switch err := s.Edges.Act(ctx, c.EdgeID, a); {
-	case err == nil:
-		return ActionTaken{ActionID: a.ID}, nil
-	case errors.Is(err, ErrChanged):
-		return ActionTaken{}, problem.Precondition()
-	case errors.Is(err, ErrBusy):
-		return ActionTaken{}, problem.Unavailable("the call has too many changes waiting; repeat this when one of them has completed", time.Second)
-	case errors.Is(err, ErrGone), errors.Is(err, ErrAway):
-		if latest, err := db.Get[Call](ctx, s.DB, who.Scope, in.ID); err == nil {
-			c = latest
-		}
-		return ActionTaken{}, tooLate(c)
-	default:
-		return ActionTaken{}, fmt.Errorf("action on call %s: %w", c.ID, errors.Join(err, problem.Unavailable(
-			"the edge that carries the call did not say whether it took the change; the call's events will tell", time.Second)))
-	}
-}
-
-// tooLate says what the call has come to meanwhile.
-func tooLate(c *Call) error {
-	if c.Status.Final() {
-		return problem.Conflict(fmt.Sprintf("the call has ended: its status is %s", c.Status),
-			problem.Field("/status", string(c.Status), "the call has ended with cause %s", c.Cause))
-	}
-	return problem.Conflict(fmt.Sprintf("the call cannot be changed: it is just ending, or its edge is away; its last known status is %s", c.Status),
-		problem.Field("/status", string(c.Status), "the edge that carries the call does not take the change"))
-}
-
-// etagOf is what If-Match asks of the call: "" for any version. Of several tags that of the record is meant, else the
-// first: the edge knows best which version the call is.
-func etagOf(ifMatch, stored string) string {
-	first := ""
-	for i, tag := range strings.Split(ifMatch, ",") {
-		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
-		switch {
-		case tag == "*":
-			return ""
-		case tag == stored:
-			return tag
-		case i == 0:
-			first = tag
-		}
-	}
-	return first
 }

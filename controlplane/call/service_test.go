@@ -195,58 +195,15 @@ func TestACallThatNoEdgeTookLeavesNoRecord(t *testing.T) {
 	if w.Header().Get("Retry-After") == "" || ids(t, server, resttest.Token, "") != "" {
 		t.Errorf("refused: %s, calls %q", w.Header(), ids(t, server, resttest.Token, ""))
 	}
+	failure = call.ErrAway
+	resttest.Want(t, server.Do(t, resttest.Token, http.MethodPost, "/v1/calls", body), http.StatusServiceUnavailable, nil)
+	if got := ids(t, server, resttest.Token, ""); got != "" {
+		t.Errorf("with an edge that is away: calls %q", got)
+	}
 	// Nobody knows whether the edge took this one; its record stays until that is known.
 	failure = errors.New("the connection is gone")
 	resttest.Want(t, server.Do(t, resttest.Token, http.MethodPost, "/v1/calls", body), http.StatusServiceUnavailable, nil)
 	if ids(t, server, resttest.Token, "") == "" {
 		t.Error("the record is gone")
-	}
-}
-
-func TestALiveChangeGoesToTheEdgeThatHoldsTheCall(t *testing.T) {
-	server, s, e := mount(t, dbtest.Open(t, dbtest.SQLiteURL(t)))
-	publish(t, s, "call_1", whole()[:3]...)
-	var got call.Action
-	var answer error
-	e.act = func(id webhooks.EdgeID, a call.Action) error {
-		if id != "edge_1" {
-			t.Errorf("asked %s", id)
-		}
-		got = a
-		return answer
-	}
-	act := func(body string, headers ...string) int {
-		got = call.Action{}
-		return server.Do(t, resttest.Token, http.MethodPost, "/v1/calls/call_1/actions", body, headers...).Code
-	}
-	if status := act(`{"op":"hangup"}`, "If-Match", `"1"`); status != 202 || !got.HangUp || got.IfMatch != "1" || got.AccountID != resttest.Account || got.ID == "" {
-		t.Errorf("hangup: %d %+v", status, got)
-	}
-	if status := act(`{"instructions":[{"verb":"pause"}],"state":{"a":1}}`, "If-Match", "*"); status != 202 || len(got.Program.Instructions) != 1 || string(got.Program.State) != `{"a":1}` || got.IfMatch != "" {
-		t.Errorf("instructions: %d %+v", status, got)
-	}
-	if status := act(`{"url":"https://example.com/x","method":"GET"}`); status != 202 || got.URL != "https://example.com/x" || got.Method != "GET" {
-		t.Errorf("url: %d %+v", status, got)
-	}
-	for _, body := range []string{`{}`, `{"op":"mute"}`, `{"op":"hangup","url":"https://example.com/"}`, `{"instructions":[{"verb":"sing"}]}`, `{"url":"ftp://x/"}`,
-		`{"op":"hangup","method":"GET"}`, `{"op":"hangup","state":{}}`, `{"url":"https://example.com/","guard":{}}`} {
-		if status := act(body); status != 400 || got.ID != "" {
-			t.Errorf("%s: %d", body, status)
-		}
-	}
-	for _, c := range []struct {
-		err    error
-		status int
-	}{{call.ErrChanged, 412}, {call.ErrGone, 409}, {call.ErrAway, 409}, {call.ErrBusy, 503}, {errors.New("broken"), 503}} {
-		answer = c.err
-		if status := act(`{"op":"hangup"}`); status != c.status {
-			t.Errorf("%v: %d, want %d", c.err, status, c.status)
-		}
-	}
-	answer = nil
-	publish(t, s, "call_1", whole()...)
-	w := server.Do(t, resttest.Token, http.MethodPost, "/v1/calls/call_1/actions", `{"op":"hangup"}`)
-	if w.Code != 409 || !strings.Contains(w.Body.String(), "completed") {
-		t.Errorf("too late: %d %s", w.Code, w.Body)
 	}
 }

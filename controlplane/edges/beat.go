@@ -1,8 +1,11 @@
 package edges
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -68,39 +71,50 @@ func (s *Service) Beat(ctx context.Context, b control.Beat) error {
 	return nil
 }
 
-// pick finds the edge for a new call.
-func (s *Service) pick(ctx context.Context) (row, control.Edge, error) {
+// pick finds the edge for a new call: of those that live, take calls and are connected to any process, the one with the
+// fewest.
+func (s *Service) pick(ctx context.Context) (row, error) {
 	var alive []row
 	err := s.DB.Read().NewSelect().Model(&alive).Where("beat_at >= ?", s.now().Add(-lease)).Where("NOT draining").
 		OrderBy("id", bun.OrderAsc).Scan(ctx)
 	if err != nil {
-		return row{}, nil, db.Check(err)
+		return row{}, db.Check(err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	best, load := -1, 0
-	for i, r := range alive {
-		if n := r.Calls + s.handed[r.ID]; len(s.attached[r.ID]) > 0 && (best < 0 || n < load) {
-			best, load = i, n
+	for i := range alive {
+		alive[i].Calls += s.handed[alive[i].ID]
+	}
+	s.mu.Unlock()
+	slices.SortStableFunc(alive, func(a, b row) int { return cmp.Compare(a.Calls, b.Calls) })
+	for _, r := range alive {
+		if s.edge(r.ID) == nil {
+			held, err := s.holders(ctx, r.ID)
+			if err != nil {
+				s.Log.Warn("edges.bus_away", "error", err.Error())
+			}
+			if len(held) == 0 {
+				continue
+			}
 		}
+		s.mu.Lock()
+		if s.handed == nil {
+			s.handed = map[webhooks.EdgeID]int{}
+		}
+		s.handed[r.ID]++
+		s.mu.Unlock()
+		return r, nil
 	}
-	if best < 0 {
-		return row{}, nil, problem.Unavailable("no edge takes new calls at the moment; repeat the request shortly", 5*time.Second)
-	}
-	if s.handed == nil {
-		s.handed = map[webhooks.EdgeID]int{}
-	}
-	id := alive[best].ID
-	s.handed[id]++
-	all := s.attached[id]
-	return alive[best], all[len(all)-1].edge, nil
+	return row{}, problem.Unavailable("no edge takes new calls at the moment; repeat the request shortly", 5*time.Second)
 }
 
-// Run sweeps until ctx ends.
+// Run joins the bus, so that each process reaches every edge, and sweeps, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.running = s.now()
 	s.mu.Unlock()
+	var joined sync.WaitGroup
+	defer joined.Wait()
+	joined.Go(func() { s.join(ctx) })
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -117,7 +131,8 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Sweep ends the records of calls that nobody else will end, with edge_lost, and finishes their recordings from what was
 // shipped: those of an edge that has not beaten for 20 s (while we were there to hear it), and those of the life that an
-// edge had before it started anew. It may run in several processes.
+// edge had before it started anew. Then it tells what became of the live changes that were asked of calls which have
+// ended (call.Settle). It may run in several processes.
 //
 // Why 20 s and no question to other edges: with one edge nobody can be asked, and a call that ends in error because its
 // edge was only cut off from us is worse than a record that is closed a little later.
@@ -141,6 +156,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 		if s.silentFor(now, time.Time{}) > deadAfter { // calls of an edge that never beat
 			errs = append(errs, s.close(ctx, call.Abandoned{NotOn: ids, QuietSince: now.Add(-deadAfter)}, now, true))
 		}
+		errs = append(errs, s.Calls.Settle(ctx), s.sweepPlaces(ctx, now), s.sweepLinks(ctx, now))
 		return errors.Join(errs...)
 	})
 }
@@ -158,7 +174,7 @@ func (s *Service) silentFor(now, beat time.Time) time.Duration {
 func (s *Service) sweepEdge(ctx context.Context, r row) error {
 	now := s.now()
 	if s.silentFor(now, r.BeatAt) > deadAfter {
-		return s.close(ctx, call.Abandoned{Edge: r.ID}, r.BeatAt, true)
+		return errors.Join(s.queuesLost(ctx, r.ID), s.close(ctx, call.Abandoned{Edge: r.ID}, r.BeatAt, true))
 	}
 	var errs []error
 	if alive := now.Sub(r.StartedAt); alive > bootGrace {
@@ -166,7 +182,7 @@ func (s *Service) sweepEdge(ctx context.Context, r row) error {
 		if r.LastHeard != nil {
 			heard = *r.LastHeard
 		}
-		errs = append(errs, s.close(ctx, call.Abandoned{Edge: r.ID, ExceptBoot: r.BootID}, heard, alive > spoolGrace))
+		errs = append(errs, s.queuesReborn(ctx, r.ID, r.BootID), s.close(ctx, call.Abandoned{Edge: r.ID, ExceptBoot: r.BootID}, heard, alive > spoolGrace))
 	}
 	quiet := now.Add(-quietAfter)
 	errs = append(errs, s.close(ctx, call.Abandoned{Edge: r.ID, QuietSince: quiet, Unheard: true}, now, false))

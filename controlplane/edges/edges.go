@@ -5,6 +5,7 @@ package edges
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -20,12 +21,17 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/credential"
 	"github.com/hookswitch/hookswitch/controlplane/customer"
 	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/journal"
 	"github.com/hookswitch/hookswitch/controlplane/media"
+	"github.com/hookswitch/hookswitch/controlplane/message"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
+	"github.com/hookswitch/hookswitch/controlplane/queue"
 	"github.com/hookswitch/hookswitch/controlplane/recording"
 	"github.com/hookswitch/hookswitch/controlplane/setting"
+	"github.com/hookswitch/hookswitch/controlplane/survey"
 	"github.com/hookswitch/hookswitch/controlplane/trunk"
+	"github.com/hookswitch/hookswitch/controlplane/voicemail"
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
@@ -42,12 +48,18 @@ type Service struct {
 	Calls       *call.Service
 	Recordings  *recording.Service
 	Files       *media.Service
+	Queues      *queue.Service
 	// Customers are who may be calling; nil is nobody known.
 	Customers *customer.Service
 	// Blocklist decides which numbers may call and be called, and Settings how those that may not are answered; nil is
 	// no list, and every default.
 	Blocklist *blocklist.Service
 	Settings  *setting.Service
+	Journals  *journal.Service
+	// Voicemails, Surveys and Messages are what the verbs of these names need; edges that run none need none.
+	Voicemails *voicemail.Service
+	Surveys    *survey.Service
+	Messages   *message.Service
 	// MaskOf is what the person at an extension may not see; nil hides nothing.
 	MaskOf func(ctx context.Context, account webhooks.AccountID, id webhooks.CredentialID) (auth.Mask, error)
 	// Suspended reports whether an account is not served: its calls are refused, its numbers answer nobody. nil is none.
@@ -60,6 +72,7 @@ type Service struct {
 
 	mu       sync.Mutex // guards what follows
 	attached map[webhooks.EdgeID][]*attachment
+	peer     *bus.Peer               // how other processes reach the edges of this one, and it theirs; nil while Run does not run
 	handed   map[webhooks.EdgeID]int // calls handed to an edge since its last beat
 	booted   map[string]time.Time    // by boot id, on the edge's clock; see earlier
 	routed   map[webhooks.CallID]reservation
@@ -78,62 +91,16 @@ func (s *Service) now() time.Time {
 	return s.Now()
 }
 
-// attachment is one connection to an edge.
-type attachment struct{ edge control.Edge }
-
-// Attach makes an edge reachable for commands until detach is called: the edge of this process, or one that has dialled
-// in (control.Handler.Attach). Of several connections the newest is used.
-func (s *Service) Attach(id webhooks.EdgeID, e control.Edge) (detach func()) {
-	mine := &attachment{e}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.attached == nil {
-		s.attached = map[webhooks.EdgeID][]*attachment{}
-	}
-	s.attached[id] = append(s.attached[id], mine)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		var left []*attachment
-		for _, a := range s.attached[id] {
-			if a != mine {
-				left = append(left, a)
-			}
-		}
-		s.attached[id] = left
-		if len(left) == 0 {
-			delete(s.attached, id)
-		}
-	}
-}
-
-// edge is the newest connection to an edge, nil when it has none to this process.
-func (s *Service) edge(id webhooks.EdgeID) control.Edge {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := s.attached[id]
-	if len(all) == 0 {
-		return nil
-	}
-	return all[len(all)-1].edge
-}
-
-// commandWithin bounds a command to an edge.
-const commandWithin = 5 * time.Second
-
 // Act implements call.Edges.
 func (s *Service) Act(ctx context.Context, id webhooks.EdgeID, a call.Action) error {
-	e := s.edge(id)
-	if e == nil {
-		return call.ErrAway
+	err := s.send(ctx, id, forwarded{Action: &control.Action{
+		ActionID: a.ID, AccountID: a.AccountID, CallID: a.CallID, IfMatch: a.IfMatch, Change: a.Change,
+	}})
+	refused, _ := errors.AsType[*control.Error](err)
+	if refused == nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, commandWithin)
-	defer cancel()
-	err := e.Act(ctx, control.Action{
-		ActionID: a.ID, AccountID: a.AccountID, CallID: a.CallID, IfMatch: a.IfMatch,
-		HangUp: a.HangUp, Program: a.Program, URL: a.URL, Method: a.Method,
-	})
-	switch control.CodeOf(err) {
+	switch refused.Code {
 	case control.CodeNotFound:
 		return call.ErrGone
 	case control.CodePrecondition:
@@ -141,10 +108,11 @@ func (s *Service) Act(ctx context.Context, id webhooks.EdgeID, a call.Action) er
 	case control.CodeBusy:
 		return call.ErrBusy
 	}
-	return err
+	return fmt.Errorf("%w: %s", call.ErrUnknown, refused.Message)
 }
 
-// Prepare implements call.Edges: the live edge with the fewest calls that takes new ones.
+// Prepare implements call.Edges: the live edge with the fewest calls that takes new ones, whichever process it is connected
+// to.
 func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepared, error) {
 	a, err := s.Accounts.Get(ctx, o.AccountID)
 	if err != nil {
@@ -163,7 +131,7 @@ func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepare
 	if err != nil {
 		return call.Prepared{}, err
 	}
-	found, e, err := s.pick(ctx)
+	found, err := s.pick(ctx)
 	if err != nil {
 		return call.Prepared{}, err
 	}
@@ -173,9 +141,7 @@ func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepare
 		ExternalID: o.ExternalID, CustomerID: o.CustomerID, Language: a.Language(), StartedAt: o.StartedAt,
 	}
 	send := func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, commandWithin)
-		defer cancel()
-		err := e.Originate(ctx, command)
+		err := s.send(ctx, found.ID, forwarded{Originate: &command})
 		if control.CodeOf(err) != "" {
 			return fmt.Errorf("%w: %w", call.ErrBusy, err)
 		}

@@ -653,7 +653,7 @@ func TestALiveChangeThatTheEdgeRefuses(t *testing.T) {
 	hangUp := func() int {
 		return h.Do(t, resttest.Token, http.MethodPost, "/v1/calls/call_1/actions", `{"op":"hangup"}`).Code
 	}
-	if got := hangUp(); got != http.StatusConflict {
+	if got := hangUp(); got != http.StatusServiceUnavailable {
 		t.Errorf("no edge: %d", got)
 	}
 	for _, c := range []struct {
@@ -661,7 +661,7 @@ func TestALiveChangeThatTheEdgeRefuses(t *testing.T) {
 		want   int
 	}{
 		{nil, 202}, {&control.Error{Code: control.CodeNotFound}, 409}, {&control.Error{Code: control.CodePrecondition}, 412}, {&control.Error{Code: control.CodeBusy}, 503},
-		{errors.New("the connection is gone"), 503},
+		{&control.Error{Code: control.CodeUnsupported}, 422}, {errors.New("the connection is gone"), 503},
 	} {
 		_, detach := h.attach(t, "edge_1", c.answer)
 		if got := hangUp(); got != c.want {

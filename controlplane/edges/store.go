@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/call"
+	"github.com/hookswitch/hookswitch/controlplane/journal"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
 	"github.com/hookswitch/hookswitch/controlplane/recording"
 	"github.com/hookswitch/hookswitch/edge/control"
@@ -39,8 +40,33 @@ func (s *Service) Publish(ctx context.Context, b control.Batch) (control.Publish
 		}
 		defer s.settle(b.CallID)
 	}
-	expect, err := s.Calls.Publish(ctx, call.Batch{Owner: o, Events: b.Events})
-	return control.Published{Expect: expect}, refusal(err)
+	var published control.Published
+	if len(b.Events) > 0 {
+		expect, err := s.Calls.Publish(ctx, call.Batch{Owner: o, Events: b.Events})
+		published.Expect = expect
+		if err != nil {
+			return published, refusal(err)
+		}
+	}
+	return published, s.keepJournal(ctx, o, b.Journal)
+}
+
+// keepJournal stores what a batch tells of the call's journal. What the store will never take is left out: the events that
+// came with it must not be refused for it.
+func (s *Service) keepJournal(ctx context.Context, o call.Owner, sent []control.JournalChunk) error {
+	if len(sent) == 0 || s.Journals == nil {
+		return nil
+	}
+	chunks := make([]journal.Chunk, len(sent))
+	for i, c := range sent {
+		chunks[i] = journal.Chunk(c)
+	}
+	err := s.Journals.Append(ctx, o, chunks)
+	if errors.Is(err, call.ErrRefused) {
+		s.Log.Warn("edges.journal_refused", "call_id", o.CallID, "error", err.Error())
+		return nil
+	}
+	return refusal(err)
 }
 
 // clockSlack is how much sooner than its first beat an edge may have begun a call.

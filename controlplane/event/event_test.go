@@ -307,7 +307,7 @@ func TestALookAtWhatIsRecentKeepsTheOrderOfACall(t *testing.T) {
 
 func TestWakeUpsReachEveryProcess(t *testing.T) {
 	for name, location := range map[string]func(*testing.T) string{
-		"memory": func(*testing.T) string { return "memory:" }, "redis": bustest.RedisURL,
+		"memory": func(*testing.T) string { return "memory:" }, "redis": func(t *testing.T) string { return bustest.RedisURL(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := dbtest.Open(t, dbtest.PostgresURL(t))

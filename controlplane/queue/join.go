@@ -414,7 +414,8 @@ func (s *Service) Renew(ctx context.Context, r Renewal) (Renewed, error) {
 		case known && h.Token == w.Token:
 			stand = append(stand, w)
 			delete(held, w.ID)
-		case !known && now.Sub(w.UpdatedAt) > forgottenAfter && now.Sub(w.JoinedAt) > forgottenAfter:
+		case !known && (w.Claim > 0 || now.Sub(w.UpdatedAt) > forgottenAfter) && now.Sub(w.JoinedAt) > forgottenAfter:
+			// One that is claimed and given back again and again, for it is not to be had, changes all the time.
 			forgotten = append(forgotten, gone{ID: w.ID, Token: w.Token})
 		}
 	}

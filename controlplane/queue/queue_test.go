@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/auth"
+	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
 	"github.com/hookswitch/hookswitch/controlplane/event"
@@ -52,6 +53,7 @@ type fixture struct {
 	*resttest.Server
 	*queue.Service
 	clock *clock
+	edge  changing
 }
 
 func mount(t *testing.T, d *db.DB) *fixture {
@@ -61,7 +63,7 @@ func mount(t *testing.T, d *db.DB) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{clock: &clock{at: db.Now()}}
-	f.Service = &queue.Service{DB: d, Log: logger(t), Now: f.clock.now}
+	f.Service = &queue.Service{DB: d, Log: logger(t), Now: f.clock.now, Calls: &call.Service{DB: d, Edges: &f.edge}}
 	f.Server = resttest.Mount(t, d, spec, f.Service.Operations())
 	return f
 }
@@ -577,6 +579,29 @@ func TestWhatAnEdgeHoldsItRenews(t *testing.T) {
 	})
 }
 
+// A caller that its edge knows nothing of is given to legs that give it back, until it is forgotten.
+func TestWhatIsTakenAgainAndAgainIsForgottenToo(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d)
+		f.queue(t, `{"name":"a"}`)
+		f.join(t, joining("a", "call_1"))
+		f.clock.pass(31 * time.Second)
+		f.renew(t, edge("a", 1))
+		c := f.take(t, taking("a", "call_leg"), "call_1")
+		if err := f.Return(t.Context(), queue.Return{AccountID: account, ID: c.ID, Claim: c.Claim, Why: queue.Canceled}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Write().NewRaw("UPDATE waiting_calls SET updated_at = ? WHERE id = ?", f.clock.now(), c.ID).Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		o := edge("a", 1)
+		if _, err := f.Renew(t.Context(), queue.Renewal{EdgeID: o.EdgeID, BootID: o.BootID}); err != nil {
+			t.Fatal(err)
+		}
+		f.take(t, taking("a", "call_leg"), "")
+	})
+}
+
 func TestALostEdge(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		f := mount(t, d)
@@ -848,5 +873,58 @@ func TestTheJournalOfAChangeHasNoNumber(t *testing.T) {
 		if err := json.Unmarshal(seen[0].After, &after); err != nil || after.Priority != 5 || strings.Contains(string(seen[0].Before)+string(seen[0].After), "138") {
 			t.Errorf("recorded %s and %s, %v", seen[0].Before, seen[0].After, err)
 		}
+	})
+}
+
+// changing is an edge that takes every change.
+type changing struct {
+	mu    sync.Mutex // guards taken
+	taken []call.Action
+}
+
+func (e *changing) Prepare(context.Context, call.Origination) (call.Prepared, error) {
+	return call.Prepared{}, errors.New("no calls")
+}
+
+func (e *changing) Act(_ context.Context, _ webhooks.EdgeID, a call.Action) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.taken = append(e.taken, a)
+	return nil
+}
+
+func TestEveryCallThatWaitsIsChanged(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d)
+		a := f.queue(t, `{"name":"a"}`)
+		f.queue(t, `{"name":"b"}`)
+		f.join(t, joining("a", "call_1"))
+		f.join(t, joining("a", "call_2", priority(9)))
+		f.join(t, joining("a", "call_unknown"))
+		f.join(t, joining("b", "call_3"))
+		for _, id := range []webhooks.CallID{"call_1", "call_2", "call_3"} {
+			begun := webhooks.Event{
+				ID: webhooks.NewEventID(), Type: webhooks.EventCallInitiated, Sequence: 1, OccurredAt: db.Now(),
+				Data: webhooks.EventData{From: "1", To: "2", Direction: webhooks.Inbound},
+			}
+			owner := call.Owner{EdgeID: "edge_a", BootID: "boot_a_1", Epoch: 1, AccountID: account, CallID: id}
+			if _, err := f.Calls.Publish(t.Context(), call.Batch{Owner: owner, Events: []webhooks.Event{begun}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got call.ActionsTaken
+		resttest.Want(t, f.Do(t, resttest.Token, http.MethodPost, "/v1/queues/"+a.ID+"/actions", `{"op":"hangup"}`), http.StatusAccepted, &got)
+		if len(got.Data) != 3 || len(f.edge.taken) != 2 {
+			t.Fatalf("answered %+v, taken %+v", got, f.edge.taken)
+		}
+		for i, want := range []struct {
+			id   webhooks.CallID
+			code problem.Code
+		}{{"call_2", ""}, {"call_1", ""}, {"call_unknown", problem.CodeNotFound}} {
+			if g := got.Data[i]; g.CallID != want.id || (g.ActionID == "") != (want.code != "") || (g.Error == nil) != (want.code == "") || g.Error != nil && g.Error.Code != want.code {
+				t.Errorf("%d: %+v, want %+v", i, g, want)
+			}
+		}
+		resttest.Want(t, f.Do(t, resttest.Token, http.MethodPost, "/v1/queues/que_x/actions", `{"op":"hangup"}`), http.StatusNotFound, nil)
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
+	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/list"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
@@ -27,6 +28,8 @@ type Service struct {
 	// Bus wakes takes that wait in other processes; nil is this process alone.
 	Bus *bus.Bus
 	Log *slog.Logger
+	// Calls changes the calls that wait in a queue.
+	Calls *call.Service
 	// Wake, where set, has the readers of events look sooner.
 	Wake func()
 	// Lease is how long what an edge holds is its own without a renewal; zero is 5 s.
@@ -60,9 +63,10 @@ func (s *Service) lease() time.Duration {
 func (s *Service) Operations() map[string]rest.Operation {
 	all := rest.Operations(s.Resource())
 	maps.Copy(all, map[string]rest.Operation{
-		"getQueueStatus":   rest.Op(s.status),
-		"listWaitingCalls": rest.Op(s.listWaiting),
-		"getWaitingCall":   rest.Op(s.getWaiting),
+		"getQueueStatus":    rest.Op(s.status),
+		"listWaitingCalls":  rest.Op(s.listWaiting),
+		"getWaitingCall":    rest.Op(s.getWaiting),
+		"createQueueAction": rest.Op(s.act),
 	})
 	return all
 }

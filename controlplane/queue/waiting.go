@@ -10,6 +10,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane/agent"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
+	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/list"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
@@ -92,6 +93,35 @@ func (s *Service) listWaiting(ctx context.Context, who auth.Caller, in inQueueIn
 	places, err := positions(ctx, s.DB, []string{in.QueueID})
 	now := s.now()
 	return list.Map(page, func(w waiting) WaitingCall { return w.shown(places[w.ID], now) }), err
+}
+
+type actIn struct {
+	QueueID string           `path:"queue_id"`
+	Key     string           `header:"Idempotency-Key"`
+	Body    call.ActionDraft `body:"json"`
+}
+
+// act changes every call that waits in a queue, those who are next first.
+func (s *Service) act(ctx context.Context, who auth.Caller, in actIn) (call.ActionsTaken, error) {
+	none := call.ActionsTaken{}
+	const permission = "waiting_calls.read"
+	if !who.Can(permission) {
+		return none, problem.Forbidden(permission)
+	}
+	if _, err := db.Get[Queue](ctx, s.DB, auth.Account(who.Scope.AccountID()), in.QueueID); err != nil {
+		return none, err
+	}
+	found, err := db.List[waiting](ctx, s.DB, who.Over(auth.Resource(permission)), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("?TableAlias.queue_id = ?", in.QueueID).Where(inQueue).OrderBy("rank", bun.OrderAsc).OrderBy("id", bun.OrderAsc).Limit(call.MaxActAll)
+	})
+	if err != nil {
+		return none, err
+	}
+	ids := make([]webhooks.CallID, len(found))
+	for i := range found {
+		ids[i] = found[i].CallID
+	}
+	return s.Calls.ActAll(ctx, who, in.Key, ids, in.Body)
 }
 
 func (s *Service) getWaiting(ctx context.Context, who auth.Caller, in rest.ByID) (*WaitingCall, error) {

@@ -88,16 +88,25 @@ func (s *Service) URL(ctx context.Context, account webhooks.AccountID, id webhoo
 	return link, r.Etag, err
 }
 
-// remove marks the row first: should the bytes not go, the caller hears so, and repeats it.
 func (s *Service) remove(ctx context.Context, who auth.Caller, in rest.ChangeIn) (rest.None, error) {
-	r, err := db.Change(ctx, s.DB, who.Scope, in.ID, in.IfMatch, func(r *Recording) error {
+	return rest.None{}, s.delete(ctx, who.Scope, in.ID, in.IfMatch)
+}
+
+// Delete removes the audio of a recording of an account, because what it was made for is deleted. Repeat it after a failure.
+func (s *Service) Delete(ctx context.Context, account webhooks.AccountID, id webhooks.RecordingID) error {
+	return s.delete(ctx, auth.Account(string(account)), string(id), "")
+}
+
+// delete marks the row first: should the bytes not go, the caller hears so, and repeats it.
+func (s *Service) delete(ctx context.Context, scope auth.Scope, id, ifMatch string) error {
+	r, err := db.Change(ctx, s.DB, scope, id, ifMatch, func(r *Recording) error {
 		r.erased()
 		return nil
 	})
 	if err != nil {
-		return rest.None{}, err
+		return err
 	}
-	return rest.None{}, s.erase(ctx, r)
+	return s.erase(ctx, r)
 }
 
 // erase removes the bytes of a recording: the file, and the segments there are.

@@ -29,7 +29,7 @@ func Each(t *testing.T, fn func(t *testing.T, b *bus.Bus)) {
 }
 
 // Open opens a bus and closes it when the test ends.
-func Open(t *testing.T, location string) *bus.Bus {
+func Open(t testing.TB, location string) *bus.Bus {
 	t.Helper()
 	b, err := bus.Open(t.Context(), location)
 	if err != nil {
@@ -45,7 +45,7 @@ func Open(t *testing.T, location string) *bus.Bus {
 
 // RedisURL is the URL of a Redis that is started as a child process once per test binary, emptied for each call; so
 // tests that use it are not parallel.
-func RedisURL(t *testing.T) string {
+func RedisURL(t testing.TB) string {
 	t.Helper()
 	running, err := server()
 	if err != nil {

@@ -1,0 +1,223 @@
+// Package journal owns the journals of calls: the chunks that edges publish, the one compressed blob that is made of them
+// when a call has ended, and their reading, as JSON or as a ladder for people, with numbers hidden from those who may not
+// see them. What is kept in a journal, and what never is, is decided by the edge that writes it; where bytes lie, by
+// package blob.
+package journal
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/hookswitch/hookswitch/controlplane/blob"
+	"github.com/hookswitch/hookswitch/controlplane/call"
+	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/webhooks"
+)
+
+// Chunk is a piece of a journal as its edge sends it: lines, each an entry. Numbers are from 1, without a gap, per call and
+// epoch; Last says that nothing follows.
+type Chunk struct {
+	Number int
+	Text   []byte
+	Last   bool
+}
+
+// Service is the journals of an installation.
+type Service struct {
+	DB    *db.DB
+	Blobs *blob.Store
+	Calls *call.Service
+}
+
+// row is what is known of a journal. Its call's record may be gone already.
+type row struct {
+	bun.BaseModel `bun:"table:journals"`
+
+	CallID       string    `bun:"call_id,pk"`
+	AccountID    string    `bun:"account_id"`
+	Whole        bool      `bun:"whole"`
+	Pending      bool      `bun:"pending"`
+	Gone         bool      `bun:"gone"`
+	Generation   int64     `bun:"generation"`
+	SealedEpoch  int64     `bun:"sealed_epoch"`
+	SealedNumber int64     `bun:"sealed_number"`
+	CreatedAt    time.Time `bun:"created_at"`
+	UpdatedAt    time.Time `bun:"updated_at"`
+}
+
+// chunk is one that is not in the blob.
+type chunk struct {
+	bun.BaseModel `bun:"table:journal_chunks"`
+
+	CallID    string `bun:"call_id,pk"`
+	Epoch     int64  `bun:"epoch,pk"`
+	Number    int64  `bun:"number,pk"`
+	AccountID string `bun:"account_id"`
+	Entries   string `bun:"entries"`
+}
+
+// Bounds of what an edge may send. Its own are lower: see edge/control.MaxJournal.
+const (
+	maxChunk  = 512 << 10 // octets of one chunk
+	maxChunks = 4096      // of an epoch
+)
+
+// ids are what our own ids look like: their letters are safe in the key of a blob.
+var ids = regexp.MustCompile(`^[a-z]+_[0-9A-Za-z]+$`)
+
+// Append stores chunks of a call whose events are stored already. It is idempotent by (call, epoch, number). Errors:
+// call.ErrFenced, call.ErrRefused; with any other the chunks may be sent again.
+func (s *Service) Append(ctx context.Context, o call.Owner, chunks []Chunk) error {
+	if len(chunks) == 0 {
+		return nil
+	}
+	if err := check(o, chunks); err != nil {
+		return err
+	}
+	if err := s.owned(ctx, o); err != nil {
+		return err
+	}
+	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		now := db.Now()
+		r := &row{CallID: string(o.CallID), AccountID: string(o.AccountID), CreatedAt: now, UpdatedAt: now}
+		// Writing first: of two that append to one journal the second waits, and reads what the first has left.
+		_, err := tx.Write().NewInsert().Model(r).On("CONFLICT (call_id) DO UPDATE").Set("updated_at = EXCLUDED.updated_at").Exec(ctx)
+		if err != nil {
+			return db.Check(err)
+		}
+		if err := tx.Read().NewSelect().Model(r).WherePK().Scan(ctx); err != nil {
+			return db.Check(err)
+		}
+		if r.Gone {
+			return fmt.Errorf("%w: the call's record is kept no longer", call.ErrRefused)
+		}
+		return add(ctx, tx, r, o.Epoch, chunks)
+	})
+}
+
+// add writes what the blob does not have, and says so in the row.
+func add(ctx context.Context, tx *db.Tx, r *row, epoch int64, chunks []Chunk) error {
+	var fresh []chunk
+	whole := r.Whole
+	for _, c := range chunks {
+		number := int64(c.Number)
+		if epoch < r.SealedEpoch || epoch == r.SealedEpoch && number <= r.SealedNumber {
+			continue
+		}
+		fresh = append(fresh, chunk{CallID: r.CallID, AccountID: r.AccountID, Epoch: epoch, Number: number, Entries: storable(c.Text)})
+		whole = c.Last
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	if _, err := tx.Write().NewInsert().Model(&fresh).On("CONFLICT (call_id, epoch, number) DO NOTHING").Exec(ctx); err != nil {
+		return db.Check(err)
+	}
+	_, err := tx.Write().NewUpdate().Model((*row)(nil)).Set("pending = ?", true).Set("whole = ?", whole).Where("call_id = ?", r.CallID).Exec(ctx)
+	return db.Check(err)
+}
+
+func check(o call.Owner, chunks []Chunk) error {
+	if !ids.MatchString(string(o.CallID)) || !ids.MatchString(string(o.AccountID)) {
+		return fmt.Errorf("%w: %.64q is no id of a call", call.ErrRefused, o.CallID)
+	}
+	for _, c := range chunks {
+		if c.Number < 1 || c.Number > maxChunks || len(c.Text) > maxChunk {
+			return fmt.Errorf("%w: chunk %d of a journal with %d bytes; there may be %d with %d each", call.ErrRefused, c.Number, len(c.Text), maxChunks, maxChunk)
+		}
+	}
+	return nil
+}
+
+// owned checks that the call is the account's and that nobody has taken it over.
+func (s *Service) owned(ctx context.Context, o call.Owner) error {
+	var c call.Call
+	err := s.DB.Read().NewSelect().Model(&c).Column("account_id", "epoch").Where("id = ?", o.CallID).Scan(ctx)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("%w: there is no call %s", call.ErrRefused, o.CallID)
+	case err != nil:
+		return db.Check(err)
+	case c.AccountID != string(o.AccountID):
+		return fmt.Errorf("%w: the call is not of account %s", call.ErrRefused, o.AccountID)
+	case o.Epoch < c.Epoch:
+		return call.ErrFenced
+	}
+	return nil
+}
+
+// storable is what a database can hold: PostgreSQL takes UTF-8 without NUL.
+func storable(text []byte) string {
+	return string(bytes.ToValidUTF8(bytes.ReplaceAll(text, []byte{0}, []byte("\ufffd")), []byte("\ufffd")))
+}
+
+// Entry is one entry of a journal: a JSON object with t and kind.
+type Entry struct{ text []byte }
+
+// MarshalJSON gives the entry as it is stored.
+func (e Entry) MarshalJSON() ([]byte, error) { return e.text, nil }
+
+// split takes the lines of a journal apart. What is no JSON object is passed over: a line that was cut off, or damaged.
+func split(text []byte) []Entry {
+	entries := []Entry{}
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 1 && line[0] == '{' && json.Valid(line) {
+			entries = append(entries, Entry{line})
+		}
+	}
+	return entries
+}
+
+// merge is the text of chunks in their order. What follows after a chunk that is missing is preceded by a warning that says
+// so, with the time of the next entry. epoch and number are of what comes before, 0 for nothing.
+func merge(epoch, number int64, chunks []chunk) []byte {
+	var out []byte
+	for _, c := range chunks {
+		if c.Epoch != epoch {
+			epoch, number = c.Epoch, 0
+		}
+		if missing := c.Number - number - 1; missing > 0 {
+			out = fmt.Appendf(out, `{"t":%d,"kind":"warning","code":"lost","message":"%d pieces of the journal are missing here"}`+"\n", firstTime(c.Entries), missing)
+		}
+		out, number = append(out, c.Entries...), c.Number
+	}
+	return out
+}
+
+// firstTime is the time of a text's first entry.
+func firstTime(text string) int64 {
+	for line := range bytes.Lines([]byte(text)) {
+		var e struct {
+			T int64 `json:"t"`
+		}
+		if json.Unmarshal(line, &e) != nil {
+			return 0
+		}
+		return e.T
+	}
+	return 0
+}
+
+// Release has the journals of calls go whose records go, in the transaction in which they do; the bytes follow with the
+// next Seal. It is for call.Service.Release.
+func (s *Service) Release(ctx context.Context, tx *db.Tx, accountID webhooks.AccountID, calls []webhooks.CallID) error {
+	if len(calls) == 0 {
+		return nil
+	}
+	_, err := tx.Write().NewDelete().Model((*chunk)(nil)).Where("account_id = ?", accountID).Where("call_id IN (?)", bun.List(calls)).Exec(ctx)
+	if err != nil {
+		return db.Check(err)
+	}
+	_, err = tx.Write().NewUpdate().Model((*row)(nil)).Set("gone = ?", true).Set("pending = ?", false).
+		Where("account_id = ?", accountID).Where("call_id IN (?)", bun.List(calls)).Exec(ctx)
+	return db.Check(err)
+}
