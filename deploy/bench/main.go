@@ -26,8 +26,10 @@ type settings struct {
 	setup  time.Duration // how long the set-up phase lasts
 	hold   time.Duration // how long all calls of the media phase are up together
 	check  int           // recordings to verify sample by sample
-	only   string        // calls, api, sqlite or postgres; "" for all
+	only   string        // calls, webhooks, api, sqlite or postgres; "" for all
 	rows   int           // of each table, in the phases of the REST API
+
+	waiting, failures, failureRate int // see webhookSettings
 }
 
 func main() {
@@ -38,8 +40,11 @@ func main() {
 	flag.DurationVar(&s.setup, "setup", 20*time.Second, "how long calls are set up at that rate, one webhook each")
 	flag.DurationVar(&s.hold, "hold", 20*time.Second, "how long the concurrent calls last together")
 	flag.IntVar(&s.check, "check", 100, "recordings to verify sample by sample")
-	flag.StringVar(&s.only, "only", "", "calls, api, or api on sqlite or postgres alone; all when not given")
+	flag.StringVar(&s.only, "only", "", "calls, webhooks, api, or api on sqlite or postgres alone; all when not given")
 	flag.IntVar(&s.rows, "rows", 1_000_000, "calls, and as many numbers, that the REST API is measured on; as many are imported")
+	flag.IntVar(&s.waiting, "waiting", 2000, "calls of one account that wait at once for an application that hangs")
+	flag.IntVar(&s.failures, "failures", 1000, "calls for each way in which an application fails")
+	flag.IntVar(&s.failureRate, "failure-rate", 40, "of them a second")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := phases(ctx, s)
@@ -53,10 +58,10 @@ func main() {
 // phases measures what was asked for.
 func phases(ctx context.Context, s settings) error {
 	databases, known := map[string][]string{
-		"": {sqlite, postgreSQL}, "api": {sqlite, postgreSQL}, "sqlite": {sqlite}, "postgres": {postgreSQL}, "calls": {},
+		"": {sqlite, postgreSQL}, "api": {sqlite, postgreSQL}, "sqlite": {sqlite}, "postgres": {postgreSQL}, "calls": {}, "webhooks": {},
 	}[s.only]
 	if !known {
-		return fmt.Errorf("--only: must be calls, api, sqlite or postgres, is %q", s.only)
+		return fmt.Errorf("--only: must be calls, webhooks, api, sqlite or postgres, is %q", s.only)
 	}
 	if s.rows < 1000 {
 		return fmt.Errorf("--rows: must be at least 1000, is %d", s.rows)
@@ -64,6 +69,10 @@ func phases(ctx context.Context, s settings) error {
 	var err error
 	if s.only == "" || s.only == "calls" {
 		err = run(ctx, s)
+	}
+	if s.only == "" || s.only == "webhooks" {
+		hooks := webhookSettings{binary: s.binary, rate: s.rate, waiting: s.waiting, failures: s.failures, failureRate: s.failureRate}
+		err = errors.Join(err, webhookPhases(ctx, hooks))
 	}
 	if len(databases) > 0 {
 		api := apiSettings{binary: s.binary, rows: s.rows, page: 50, reads: 10 * time.Second}
