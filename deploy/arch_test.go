@@ -18,6 +18,7 @@ const module = "github.com/hookswitch/hookswitch"
 var may = map[string][]string{
 	"webhooks":             {"webhooks/guard"},
 	"webhooks/guard":       {},
+	"webhooks/conformance": {},
 	"webhooks/twiml":       {"webhooks"},
 	"webhooks/webhooktest": {"webhooks", "webhooks/guard"},
 
@@ -76,7 +77,7 @@ var shared = []string{
 
 // nouns are the resources, each of which may import those before it.
 var nouns = []string{
-	"account", "department", "role", "user", "app", "credential", "agent", "trunk", "number", "media", "customer", "call", "queue", "recording",
+	"account", "department", "role", "user", "app", "credential", "agent", "trunk", "number", "media", "customer", "call", "conference", "queue", "recording", "journal", "voicemail", "survey",
 	"calendar", "dictionary", "setting", "blocklist", "notice", "message", "audit", "endpoint", "transfer",
 }
 
