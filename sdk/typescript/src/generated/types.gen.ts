@@ -1348,7 +1348,7 @@ export type HolidayTemplate = {
  */
 export type Event = {
     id: string;
-    type: 'call.initiated' | 'call.ringing' | 'call.answered' | 'call.detected' | 'call.bridged' | 'call.held' | 'call.ended' | 'call.action.completed' | 'call.action.failed' | 'gather.completed' | 'dtmf' | 'recording.started' | 'recording.completed' | 'recording.failed' | 'queue.joined' | 'queue.offered' | 'queue.connected' | 'queue.left' | 'conference.started' | 'conference.ended' | 'conference.joined' | 'conference.left' | 'conference.muted' | 'conference.unmuted' | 'conference.held' | 'conference.unheld' | 'conference.modified' | 'conference.speech_started' | 'conference.speech_stopped' | 'conference.announcement_ended' | 'conference.announcement_failed' | 'webhook.rejected' | 'webhook.failed';
+    type: 'call.initiated' | 'call.ringing' | 'call.answered' | 'call.detected' | 'call.bridged' | 'call.held' | 'call.parked' | 'call.unparked' | 'call.ended' | 'survey.completed' | 'call.action.completed' | 'call.action.failed' | 'gather.completed' | 'dtmf' | 'recording.started' | 'recording.completed' | 'recording.failed' | 'queue.joined' | 'queue.offered' | 'queue.connected' | 'queue.left' | 'conference.started' | 'conference.ended' | 'conference.joined' | 'conference.left' | 'conference.muted' | 'conference.unmuted' | 'conference.held' | 'conference.unheld' | 'conference.modified' | 'conference.speech_started' | 'conference.speech_stopped' | 'conference.announcement_ended' | 'conference.announcement_failed' | 'webhook.rejected' | 'webhook.failed';
     account_id: string;
     call_id?: string;
     conversation_id?: string;
@@ -1408,6 +1408,25 @@ export type EventData = {
      * Bytes.
      */
     size?: number;
+    /**
+     * Of recording.started, whose voicemail is recorded, by its id or as the program names it.
+     */
+    mailbox?: string;
+    /**
+     * Where a call is parked.
+     */
+    slot?: string;
+    survey_id?: string;
+    /**
+     * Of the questions.
+     */
+    survey_version?: number;
+    /**
+     * By the question's name, the key that was pressed.
+     */
+    answers?: {
+        [key: string]: unknown;
+    };
     queue_id?: string;
     agent_id?: string;
     priority?: number;
@@ -1435,7 +1454,7 @@ export type EventData = {
     participants?: number;
     /**
      * Why a conference ended (last_left, last_kicked, ender_left, ender_kicked, api) or a leg left it (hangup, left,
-     * kicked, redirected, ended).
+     * kicked, redirected, ended; lost: the connection with the edge that carries the conference broke).
      *
      */
     reason?: string;
@@ -1518,6 +1537,30 @@ export type Quality = {
  */
 export type QueueAndConferenceEventData = EventData;
 
+/**
+ * One for each call, in their order.
+ */
+export type ActionsTaken = {
+    data: Array<{
+        call_id: string;
+        /**
+         * As in the event that says what became of the change; absent where it was not taken.
+         */
+        action_id?: string;
+        /**
+         * What the same change of this call alone would be answered with; absent where it was taken.
+         */
+        error?: {
+            /**
+             * Of HTTP.
+             */
+            status: number;
+            code: string;
+            detail: string;
+        };
+    }>;
+};
+
 export type CallDraft = {
     to: CallTarget;
     /**
@@ -1586,22 +1629,6 @@ export type CallTarget = {
      * Which of the customer's numbers, counted from 0; the first where it is absent.
      */
     phone?: number;
-};
-
-/**
- * Exactly one of `op`, `instructions` and `url`. `state` and `guard` go with `instructions`, `method` with `url`.
- */
-export type CallAction = {
-    op?: 'hangup';
-    instructions?: Instructions;
-    state?: {
-        [key: string]: unknown;
-    } | null;
-    guard?: {
-        [key: string]: unknown;
-    };
-    url?: string;
-    method?: 'POST' | 'GET';
 };
 
 export type Call = {
@@ -1700,6 +1727,121 @@ export type Call = {
      * What parent_call_id refers to, with `expand=parent_call`.
      */
     readonly parent_call?: Call;
+    /**
+     * What department_id refers to, with `expand=department`.
+     */
+    readonly department?: Department;
+    /**
+     * What owner_id refers to, with `expand=owner`.
+     */
+    readonly owner?: User;
+};
+
+/**
+ * One room, from the first who came to the last who left.
+ */
+export type Conference = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The owner of the call that made it.
+     */
+    owner_id?: string;
+    /**
+     * The department of the call that made it.
+     */
+    department_id?: string;
+    /**
+     * What the instructions call it. Several have had the same; of those that are not completed, one at most.
+     */
+    name: string;
+    /**
+     * waiting until it begins, with the second party and one with start_on_enter.
+     */
+    status: 'waiting' | 'in_progress' | 'completed';
+    /**
+     * How many are in it now.
+     */
+    participants: number;
+    started_at?: string;
+    ended_at?: string;
+    /**
+     * Seconds since it began, once it is over.
+     */
+    duration?: number;
+    /**
+     * Why it has ended.
+     */
+    reason?: 'last_left' | 'last_kicked' | 'ender_left' | 'ender_kicked' | 'api';
+    ended_by_call_id?: string;
+    recording_id?: string;
+    /**
+     * What recording_id refers to, with `expand=recording`.
+     */
+    readonly recording?: Recording;
+    /**
+     * What ended_by_call_id refers to, with `expand=ended_by_call`.
+     */
+    readonly ended_by_call?: Call;
+    /**
+     * What department_id refers to, with `expand=department`.
+     */
+    readonly department?: Department;
+    /**
+     * What owner_id refers to, with `expand=owner`.
+     */
+    readonly owner?: User;
+};
+
+/**
+ * One stay of a call in a conference.
+ */
+export type ConferenceParticipant = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The owner of the call.
+     */
+    owner_id?: string;
+    /**
+     * The department of the call.
+     */
+    department_id?: string;
+    conference_id: string;
+    call_id: string;
+    label?: string;
+    mode: 'talk' | 'listen' | 'whisper';
+    muted: boolean;
+    held: boolean;
+    start_on_enter: boolean;
+    end_on_exit: boolean;
+    joined_at: string;
+    left_at?: string;
+    /**
+     * Seconds in the room, once it has left; absent where its edge could not tell.
+     */
+    duration?: number;
+    /**
+     * Why it has left. lost: the connection between its edge and the one that carries the conference broke.
+     *
+     */
+    reason?: 'hangup' | 'left' | 'kicked' | 'redirected' | 'ended' | 'lost';
+    /**
+     * What call_id refers to, with `expand=call`.
+     */
+    readonly call?: Call;
+    /**
+     * What conference_id refers to, with `expand=conference`.
+     */
+    readonly conference?: Conference;
     /**
      * What department_id refers to, with `expand=department`.
      */
@@ -2552,6 +2694,45 @@ export type Job = {
      * Where its errors file is fetched, when it has one.
      */
     errors_url?: string;
+};
+
+export type JournalPage = {
+    data: Array<JournalEntry>;
+    next_cursor?: string;
+    /**
+     * Nothing more will come. It is false while the call lives, and stays so where its edge died.
+     */
+    whole: boolean;
+};
+
+/**
+ * One thing that happened. What else there is follows from `kind`; ignore kinds and members that you do not know. Of a
+ * text that was cut, `length` is the whole length in octets.
+ *
+ * | kind | members |
+ * |---|---|
+ * | `begin` | `version` (1), `call_id`, `epoch`, `edge_id`, `began_at`: the first entry, and again when another edge took the call over |
+ * | `sip_in`, `sip_out` | `transport`, `peer`, `message`: received and sent |
+ * | `request` | `id`, `sequence`, `reason`, `method`, `url`, `body`: a question to the application |
+ * | `answer` | `id` of the request; `status`, `url`, `content_type`, `body`, or `error` with `code` and `message`; with `attempt` a single attempt that failed |
+ * | `instruction` | `instruction`: one that begins, as the program gave it |
+ * | `outcome` | `verb`, `id`, `ms`, and where the verb has any `outcome` and `trigger` |
+ * | `input` | `key`, `source` (`rtp`, `info`), `pressed`: its time, where the key had to wait |
+ * | `timer` | `name`: what ran out |
+ * | `media` | `fact`: `first_packet`; `agreed` with `codec`, `direction`, `remote`, `dtmf`; `play_done`, `record_done` with `reason`, `ms` |
+ * | `event` | `type`, `sequence`, `data`: as subscribers are told |
+ * | `warning` | `code`, `message`, `pointer`: what the application's owner may want to change |
+ * | `action` | `action`: a live change that is made now |
+ * | `end` | `dropped`: how many entries there was no room for |
+ *
+ */
+export type JournalEntry = {
+    /**
+     * Microseconds since the first entry. It never goes back.
+     */
+    t: number;
+    kind: string;
+    [key: string]: unknown;
 };
 
 export type MediaPatch = {
@@ -5990,6 +6171,255 @@ export type SettingChange = {
     created_at: string;
 };
 
+export type SurveyOption = {
+    /**
+     * What is pressed.
+     */
+    key: string;
+    /**
+     * What it means, for reports.
+     */
+    label?: string;
+    /**
+     * What it counts in the score of the response.
+     */
+    score?: number;
+};
+
+/**
+ * Its prompt says, plays and pauses; one key is the answer.
+ */
+export type SurveyQuestion = {
+    /**
+     * Of the answer, unique in the survey.
+     */
+    name: string;
+    /**
+     * What it is about, for reports.
+     */
+    label?: string;
+    prompt: Program;
+    /**
+     * After a key that is no answer; say, play and pause.
+     */
+    invalid_prompt?: Program | null;
+    options: Array<SurveyOption>;
+    /**
+     * How often it is asked until there is an answer.
+     */
+    attempts?: number;
+    /**
+     * Seconds to answer in.
+     */
+    timeout?: number;
+};
+
+export type SurveyDraft = {
+    /**
+     * While it is not, nobody is asked.
+     */
+    enabled?: boolean;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verb survey may name it by; not beginning with `sur_`.
+     */
+    name: string;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: Program | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: Program | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions: Array<SurveyQuestion>;
+};
+
+export type SurveyPatch = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verb survey may name it by; not beginning with `sur_`.
+     */
+    name?: string;
+    /**
+     * While it is not, nobody is asked.
+     */
+    enabled?: boolean;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: Program | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: Program | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions?: Array<SurveyQuestion>;
+};
+
+export type Survey = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * Of the questions and what is said around them, from 1.
+     */
+    version: number;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Unique in the account, and what the verb survey may name it by; not beginning with `sur_`.
+     */
+    name: string;
+    /**
+     * While it is not, nobody is asked.
+     */
+    enabled: boolean;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: Program | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: Program | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions: Array<SurveyQuestion>;
+};
+
+/**
+ * What a survey asked from one change to the next. It never changes.
+ */
+export type SurveyVersion = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    survey_id: string;
+    version: number;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: Program | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: Program | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions: Array<SurveyQuestion>;
+    /**
+     * What survey_id refers to, with `expand=survey`.
+     */
+    readonly survey?: Survey;
+};
+
+export type SurveyAnswer = {
+    /**
+     * Its name.
+     */
+    question: string;
+    key: string;
+    label?: string;
+    score?: number;
+};
+
+/**
+ * What a caller has answered; the data of the event survey_response.created.
+ */
+export type SurveyResponse = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The agent's user.
+     */
+    owner_id?: string;
+    /**
+     * The department that the user was in then.
+     */
+    department_id?: string;
+    survey_id: string;
+    survey_version: number;
+    call_id: string;
+    conversation_id?: string;
+    /**
+     * Who had spoken with the caller.
+     */
+    agent_id?: string;
+    queue_id?: string;
+    /**
+     * The caller.
+     */
+    from?: string;
+    /**
+     * answered: every question; skipped: one was not; hangup, redirected, failed: it was cut short. The answers are those
+     * given until then.
+     *
+     */
+    outcome: 'answered' | 'skipped' | 'hangup' | 'redirected' | 'failed';
+    answers: Array<SurveyAnswer>;
+    /**
+     * The mean of the scores of the answers; absent where none has any.
+     */
+    score?: number;
+    completed_at: string;
+    /**
+     * What queue_id refers to, with `expand=queue`.
+     */
+    readonly queue?: Queue;
+    /**
+     * What agent_id refers to, with `expand=agent`.
+     */
+    readonly agent?: Agent;
+    /**
+     * What call_id refers to, with `expand=call`.
+     */
+    readonly call?: Call;
+    /**
+     * What survey_id refers to, with `expand=survey`.
+     */
+    readonly survey?: Survey;
+    /**
+     * What department_id refers to, with `expand=department`.
+     */
+    readonly department?: Department;
+    /**
+     * What owner_id refers to, with `expand=owner`.
+     */
+    readonly owner?: User;
+};
+
+/**
+ * The data of the event survey.completed of a call.
+ */
+export type SurveyEventData = EventData;
+
 export type TrunkDraft = {
     /**
      * Your own id for this, unique in the account.
@@ -6240,6 +6670,250 @@ export type OneTimeLink = {
      */
     url: string;
     expires_at: string;
+};
+
+export type MailboxDraft = {
+    /**
+     * While it is not, no message is taken.
+     */
+    enabled?: boolean;
+    /**
+     * Seconds that it must last to be a message.
+     */
+    min_length?: number;
+    /**
+     * Seconds that it may last, where the instruction does not allow less.
+     */
+    max_length?: number;
+    /**
+     * Seconds in which nothing is said that end it; 0 for none.
+     */
+    silence?: number;
+    /**
+     * Any of these keys ends it; empty for none.
+     */
+    finish_on_key?: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * The user whose the messages are.
+     */
+    owner_id?: string | null;
+    /**
+     * The department whose the messages are; absent is that of the owner.
+     */
+    department_id?: string | null;
+    /**
+     * Unique in the account, and what the verb voicemail may name it by; not beginning with `mbx_`.
+     */
+    name: string;
+    /**
+     * The extension that the verb voicemail may name it by as well. It is no other mailbox's.
+     */
+    credential_id?: string | null;
+    /**
+     * What callers hear first, say, play and pause, where the instruction brings nothing; absent is the system's own.
+     */
+    greeting?: Program | null;
+};
+
+export type MailboxPatch = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * The user whose the messages are.
+     */
+    owner_id?: string | null;
+    /**
+     * The department whose the messages are; absent is that of the owner.
+     */
+    department_id?: string | null;
+    /**
+     * Unique in the account, and what the verb voicemail may name it by; not beginning with `mbx_`.
+     */
+    name?: string;
+    /**
+     * While it is not, no message is taken.
+     */
+    enabled?: boolean;
+    /**
+     * The extension that the verb voicemail may name it by as well. It is no other mailbox's.
+     */
+    credential_id?: string | null;
+    /**
+     * What callers hear first, say, play and pause, where the instruction brings nothing; absent is the system's own.
+     */
+    greeting?: Program | null;
+    /**
+     * Seconds that it must last to be a message.
+     */
+    min_length?: number;
+    /**
+     * Seconds that it may last, where the instruction does not allow less.
+     */
+    max_length?: number;
+    /**
+     * Seconds in which nothing is said that end it; 0 for none.
+     */
+    silence?: number;
+    /**
+     * Any of these keys ends it; empty for none.
+     */
+    finish_on_key?: string;
+};
+
+export type Mailbox = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The user whose the messages are.
+     */
+    owner_id?: string;
+    /**
+     * The department whose the messages are.
+     */
+    department_id?: string;
+    /**
+     * The extension that it is named by as well.
+     */
+    credential_id?: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Unique in the account, and what the verb voicemail may name it by; not beginning with `mbx_`.
+     */
+    name: string;
+    /**
+     * While it is not, no message is taken.
+     */
+    enabled: boolean;
+    /**
+     * What callers hear first, say, play and pause, where the instruction brings nothing; absent is the system's own.
+     */
+    greeting?: Program | null;
+    /**
+     * Seconds that it must last to be a message.
+     */
+    min_length: number;
+    /**
+     * Seconds that it may last, where the instruction does not allow less.
+     */
+    max_length: number;
+    /**
+     * Seconds in which nothing is said that end it; 0 for none.
+     */
+    silence: number;
+    /**
+     * Any of these keys ends it; empty for none.
+     */
+    finish_on_key: string;
+    /**
+     * What credential_id refers to, with `expand=credential`.
+     */
+    readonly credential?: Credential;
+    /**
+     * What department_id refers to, with `expand=department`.
+     */
+    readonly department?: Department;
+    /**
+     * What owner_id refers to, with `expand=owner`.
+     */
+    readonly owner?: User;
+};
+
+export type VoicemailPatch = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    read?: boolean;
+    note?: string | null;
+};
+
+/**
+ * One message. It is there as soon as its recording is, which may be later than the call; and is the data of the events
+ * voicemail.left, voicemail.updated and voicemail.deleted.
+ *
+ */
+export type Voicemail = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The owner of the mailbox.
+     */
+    owner_id?: string;
+    /**
+     * The department of the mailbox.
+     */
+    department_id?: string;
+    mailbox_id?: string;
+    /**
+     * What the program called the mailbox, where there was none of that name.
+     */
+    mailbox_name?: string;
+    call_id: string;
+    conversation_id?: string;
+    recording_id: string;
+    /**
+     * Who has left it.
+     */
+    from?: string;
+    /**
+     * The number that was called.
+     */
+    to?: string;
+    /**
+     * Seconds.
+     */
+    duration: number;
+    /**
+     * Bytes.
+     */
+    size: number;
+    left_at: string;
+    read: boolean;
+    read_at?: string;
+    /**
+     * Who has marked it as read.
+     */
+    read_by?: string;
+    note?: string;
+    /**
+     * What recording_id refers to, with `expand=recording`.
+     */
+    readonly recording?: Recording;
+    /**
+     * What call_id refers to, with `expand=call`.
+     */
+    readonly call?: Call;
+    /**
+     * What mailbox_id refers to, with `expand=mailbox`.
+     */
+    readonly mailbox?: Mailbox;
+    /**
+     * What department_id refers to, with `expand=department`.
+     */
+    readonly department?: Department;
+    /**
+     * What owner_id refers to, with `expand=owner`.
+     */
+    readonly owner?: User;
 };
 
 export type IdentityProviderWritable = {
@@ -6630,22 +7304,6 @@ export type CallTargetWritable = {
     phone?: number;
 };
 
-/**
- * Exactly one of `op`, `instructions` and `url`. `state` and `guard` go with `instructions`, `method` with `url`.
- */
-export type CallActionWritable = {
-    op?: 'hangup';
-    instructions?: InstructionsWritable;
-    state?: {
-        [key: string]: unknown;
-    } | null;
-    guard?: {
-        [key: string]: unknown;
-    };
-    url?: string;
-    method?: 'POST' | 'GET';
-};
-
 export type CallWritable = {
     id: string;
     external_id?: string;
@@ -6718,6 +7376,89 @@ export type CallWritable = {
     data?: {
         [key: string]: unknown;
     };
+};
+
+/**
+ * One room, from the first who came to the last who left.
+ */
+export type ConferenceWritable = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The owner of the call that made it.
+     */
+    owner_id?: string;
+    /**
+     * The department of the call that made it.
+     */
+    department_id?: string;
+    /**
+     * What the instructions call it. Several have had the same; of those that are not completed, one at most.
+     */
+    name: string;
+    /**
+     * waiting until it begins, with the second party and one with start_on_enter.
+     */
+    status: 'waiting' | 'in_progress' | 'completed';
+    /**
+     * How many are in it now.
+     */
+    participants: number;
+    started_at?: string;
+    ended_at?: string;
+    /**
+     * Seconds since it began, once it is over.
+     */
+    duration?: number;
+    /**
+     * Why it has ended.
+     */
+    reason?: 'last_left' | 'last_kicked' | 'ender_left' | 'ender_kicked' | 'api';
+    ended_by_call_id?: string;
+    recording_id?: string;
+};
+
+/**
+ * One stay of a call in a conference.
+ */
+export type ConferenceParticipantWritable = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The owner of the call.
+     */
+    owner_id?: string;
+    /**
+     * The department of the call.
+     */
+    department_id?: string;
+    conference_id: string;
+    call_id: string;
+    label?: string;
+    mode: 'talk' | 'listen' | 'whisper';
+    muted: boolean;
+    held: boolean;
+    start_on_enter: boolean;
+    end_on_exit: boolean;
+    joined_at: string;
+    left_at?: string;
+    /**
+     * Seconds in the room, once it has left; absent where its edge could not tell.
+     */
+    duration?: number;
+    /**
+     * Why it has left. lost: the connection between its edge and the one that carries the conference broke.
+     *
+     */
+    reason?: 'hangup' | 'left' | 'kicked' | 'redirected' | 'ended' | 'lost';
 };
 
 export type CredentialDraftWritable = {
@@ -8915,6 +9656,197 @@ export type MeWritable = {
     };
 };
 
+/**
+ * Its prompt says, plays and pauses; one key is the answer.
+ */
+export type SurveyQuestionWritable = {
+    /**
+     * Of the answer, unique in the survey.
+     */
+    name: string;
+    /**
+     * What it is about, for reports.
+     */
+    label?: string;
+    prompt: ProgramWritable;
+    /**
+     * After a key that is no answer; say, play and pause.
+     */
+    invalid_prompt?: ProgramWritable | null;
+    options: Array<SurveyOption>;
+    /**
+     * How often it is asked until there is an answer.
+     */
+    attempts?: number;
+    /**
+     * Seconds to answer in.
+     */
+    timeout?: number;
+};
+
+export type SurveyDraftWritable = {
+    /**
+     * While it is not, nobody is asked.
+     */
+    enabled?: boolean;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verb survey may name it by; not beginning with `sur_`.
+     */
+    name: string;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: ProgramWritable | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: ProgramWritable | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions: Array<SurveyQuestionWritable>;
+};
+
+export type SurveyPatchWritable = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * Unique in the account, and what the verb survey may name it by; not beginning with `sur_`.
+     */
+    name?: string;
+    /**
+     * While it is not, nobody is asked.
+     */
+    enabled?: boolean;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: ProgramWritable | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: ProgramWritable | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions?: Array<SurveyQuestionWritable>;
+};
+
+export type SurveyWritable = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * Of the questions and what is said around them, from 1.
+     */
+    version: number;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Unique in the account, and what the verb survey may name it by; not beginning with `sur_`.
+     */
+    name: string;
+    /**
+     * While it is not, nobody is asked.
+     */
+    enabled: boolean;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: ProgramWritable | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: ProgramWritable | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions: Array<SurveyQuestionWritable>;
+};
+
+/**
+ * What a survey asked from one change to the next. It never changes.
+ */
+export type SurveyVersionWritable = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    survey_id: string;
+    version: number;
+    /**
+     * What is heard before the questions, say, play and pause, where the instruction brings nothing.
+     */
+    invite?: ProgramWritable | null;
+    /**
+     * What is heard when all is answered; say, play and pause.
+     */
+    thanks?: ProgramWritable | null;
+    /**
+     * Asked in this order. The first that gets no answer ends the survey, as skipped.
+     */
+    questions: Array<SurveyQuestionWritable>;
+};
+
+/**
+ * What a caller has answered; the data of the event survey_response.created.
+ */
+export type SurveyResponseWritable = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The agent's user.
+     */
+    owner_id?: string;
+    /**
+     * The department that the user was in then.
+     */
+    department_id?: string;
+    survey_id: string;
+    survey_version: number;
+    call_id: string;
+    conversation_id?: string;
+    /**
+     * Who had spoken with the caller.
+     */
+    agent_id?: string;
+    queue_id?: string;
+    /**
+     * The caller.
+     */
+    from?: string;
+    /**
+     * answered: every question; skipped: one was not; hangup, redirected, failed: it was cut short. The answers are those
+     * given until then.
+     *
+     */
+    outcome: 'answered' | 'skipped' | 'hangup' | 'redirected' | 'failed';
+    answers: Array<SurveyAnswer>;
+    /**
+     * The mean of the scores of the answers; absent where none has any.
+     */
+    score?: number;
+    completed_at: string;
+};
+
 export type TrunkDraftWritable = {
     /**
      * Your own id for this, unique in the account.
@@ -9035,6 +9967,208 @@ export type UserWritable = {
      * Who the user is at the account's identity provider (the claim `sub`), where users are matched by it.
      */
     oidc_subject?: string | null;
+};
+
+export type MailboxDraftWritable = {
+    /**
+     * While it is not, no message is taken.
+     */
+    enabled?: boolean;
+    /**
+     * Seconds that it must last to be a message.
+     */
+    min_length?: number;
+    /**
+     * Seconds that it may last, where the instruction does not allow less.
+     */
+    max_length?: number;
+    /**
+     * Seconds in which nothing is said that end it; 0 for none.
+     */
+    silence?: number;
+    /**
+     * Any of these keys ends it; empty for none.
+     */
+    finish_on_key?: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * The user whose the messages are.
+     */
+    owner_id?: string | null;
+    /**
+     * The department whose the messages are; absent is that of the owner.
+     */
+    department_id?: string | null;
+    /**
+     * Unique in the account, and what the verb voicemail may name it by; not beginning with `mbx_`.
+     */
+    name: string;
+    /**
+     * The extension that the verb voicemail may name it by as well. It is no other mailbox's.
+     */
+    credential_id?: string | null;
+    /**
+     * What callers hear first, say, play and pause, where the instruction brings nothing; absent is the system's own.
+     */
+    greeting?: ProgramWritable | null;
+};
+
+export type MailboxPatchWritable = {
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata?: Metadata;
+    /**
+     * The user whose the messages are.
+     */
+    owner_id?: string | null;
+    /**
+     * The department whose the messages are; absent is that of the owner.
+     */
+    department_id?: string | null;
+    /**
+     * Unique in the account, and what the verb voicemail may name it by; not beginning with `mbx_`.
+     */
+    name?: string;
+    /**
+     * While it is not, no message is taken.
+     */
+    enabled?: boolean;
+    /**
+     * The extension that the verb voicemail may name it by as well. It is no other mailbox's.
+     */
+    credential_id?: string | null;
+    /**
+     * What callers hear first, say, play and pause, where the instruction brings nothing; absent is the system's own.
+     */
+    greeting?: ProgramWritable | null;
+    /**
+     * Seconds that it must last to be a message.
+     */
+    min_length?: number;
+    /**
+     * Seconds that it may last, where the instruction does not allow less.
+     */
+    max_length?: number;
+    /**
+     * Seconds in which nothing is said that end it; 0 for none.
+     */
+    silence?: number;
+    /**
+     * Any of these keys ends it; empty for none.
+     */
+    finish_on_key?: string;
+};
+
+export type MailboxWritable = {
+    id: string;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The user whose the messages are.
+     */
+    owner_id?: string;
+    /**
+     * The department whose the messages are.
+     */
+    department_id?: string;
+    /**
+     * The extension that it is named by as well.
+     */
+    credential_id?: string;
+    /**
+     * Your own id for this, unique in the account.
+     */
+    external_id?: string | null;
+    metadata: Metadata;
+    /**
+     * Unique in the account, and what the verb voicemail may name it by; not beginning with `mbx_`.
+     */
+    name: string;
+    /**
+     * While it is not, no message is taken.
+     */
+    enabled: boolean;
+    /**
+     * What callers hear first, say, play and pause, where the instruction brings nothing; absent is the system's own.
+     */
+    greeting?: ProgramWritable | null;
+    /**
+     * Seconds that it must last to be a message.
+     */
+    min_length: number;
+    /**
+     * Seconds that it may last, where the instruction does not allow less.
+     */
+    max_length: number;
+    /**
+     * Seconds in which nothing is said that end it; 0 for none.
+     */
+    silence: number;
+    /**
+     * Any of these keys ends it; empty for none.
+     */
+    finish_on_key: string;
+};
+
+/**
+ * One message. It is there as soon as its recording is, which may be later than the call; and is the data of the events
+ * voicemail.left, voicemail.updated and voicemail.deleted.
+ *
+ */
+export type VoicemailWritable = {
+    id: string;
+    external_id?: string;
+    metadata: Metadata;
+    created_at: string;
+    updated_at: string;
+    etag: string;
+    /**
+     * The owner of the mailbox.
+     */
+    owner_id?: string;
+    /**
+     * The department of the mailbox.
+     */
+    department_id?: string;
+    mailbox_id?: string;
+    /**
+     * What the program called the mailbox, where there was none of that name.
+     */
+    mailbox_name?: string;
+    call_id: string;
+    conversation_id?: string;
+    recording_id: string;
+    /**
+     * Who has left it.
+     */
+    from?: string;
+    /**
+     * The number that was called.
+     */
+    to?: string;
+    /**
+     * Seconds.
+     */
+    duration: number;
+    /**
+     * Bytes.
+     */
+    size: number;
+    left_at: string;
+    read: boolean;
+    read_at?: string;
+    /**
+     * Who has marked it as read.
+     */
+    read_by?: string;
+    note?: string;
 };
 
 /**
@@ -14462,7 +15596,7 @@ export type ListCallEventsResponses = {
 export type ListCallEventsResponse = ListCallEventsResponses[keyof ListCallEventsResponses];
 
 export type CreateCallActionData = {
-    body: CallActionWritable;
+    body: LiveActionWritable;
     headers?: {
         /**
          * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
@@ -14539,11 +15673,422 @@ export type CreateCallActionResponses = {
      * Taken.
      */
     202: {
+        /**
+         * As in the event that says what became of the change.
+         */
         action_id: string;
+        call_id: string;
     };
 };
 
 export type CreateCallActionResponse = CreateCallActionResponses[keyof CreateCallActionResponses];
+
+export type ListConferencesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only those of this name.
+         */
+        name?: string;
+        /**
+         * Only those with this status.
+         */
+        status?: 'waiting' | 'in_progress' | 'completed';
+        /**
+         * Only those with one of these statuses, separated by commas.
+         */
+        'status[in]'?: string;
+        /**
+         * Only those of this user.
+         */
+        owner_id?: string;
+        /**
+         * Only those of this department.
+         */
+        department_id?: string;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/conferences';
+};
+
+export type ListConferencesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListConferencesError = ListConferencesErrors[keyof ListConferencesErrors];
+
+export type ListConferencesResponses = {
+    /**
+     * A page of conferences.
+     */
+    200: {
+        data: Array<Conference>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListConferencesResponse = ListConferencesResponses[keyof ListConferencesResponses];
+
+export type SearchConferencesData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/conferences/search';
+};
+
+export type SearchConferencesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchConferencesError = SearchConferencesErrors[keyof SearchConferencesErrors];
+
+export type SearchConferencesResponses = {
+    /**
+     * A page of conferences.
+     */
+    200: {
+        data: Array<Conference>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchConferencesResponse = SearchConferencesResponses[keyof SearchConferencesResponses];
+
+export type GetConferenceData = {
+    body?: never;
+    path: {
+        /**
+         * The conference's id.
+         */
+        conference_id: string;
+    };
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/conferences/{conference_id}';
+};
+
+export type GetConferenceErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetConferenceError = GetConferenceErrors[keyof GetConferenceErrors];
+
+export type GetConferenceResponses = {
+    /**
+     * The conference.
+     */
+    200: Conference;
+};
+
+export type GetConferenceResponse = GetConferenceResponses[keyof GetConferenceResponses];
+
+export type ListConferenceParticipantsData = {
+    body?: never;
+    path: {
+        /**
+         * The conference's id.
+         */
+        conference_id: string;
+    };
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only those that are in it, or only those that have left.
+         */
+        present?: boolean;
+        /**
+         * Only the stays of this call.
+         */
+        call_id?: string;
+        /**
+         * Only those with this label.
+         */
+        label?: string;
+        /**
+         * Only those that take part in this way.
+         */
+        mode?: 'talk' | 'listen' | 'whisper';
+        /**
+         * Only those that are muted, or only the others.
+         */
+        muted?: boolean;
+        /**
+         * Only those that are held, or only the others.
+         */
+        held?: boolean;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/conferences/{conference_id}/participants';
+};
+
+export type ListConferenceParticipantsErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListConferenceParticipantsError = ListConferenceParticipantsErrors[keyof ListConferenceParticipantsErrors];
+
+export type ListConferenceParticipantsResponses = {
+    /**
+     * A page of participants.
+     */
+    200: {
+        data: Array<ConferenceParticipant>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListConferenceParticipantsResponse = ListConferenceParticipantsResponses[keyof ListConferenceParticipantsResponses];
+
+export type CreateConferenceActionData = {
+    body: LiveActionWritable;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * The conference's id.
+         */
+        conference_id: string;
+    };
+    query?: never;
+    url: '/v1/conferences/{conference_id}/actions';
+};
+
+export type CreateConferenceActionErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateConferenceActionError = CreateConferenceActionErrors[keyof CreateConferenceActionErrors];
+
+export type CreateConferenceActionResponses = {
+    /**
+     * What became of each.
+     */
+    202: ActionsTaken;
+};
+
+export type CreateConferenceActionResponse = CreateConferenceActionResponses[keyof CreateConferenceActionResponses];
 
 export type ListCredentialsData = {
     body?: never;
@@ -19975,6 +21520,73 @@ export type GetJobErrorsResponses = {
 
 export type GetJobErrorsResponse = GetJobErrorsResponses[keyof GetJobErrorsResponses];
 
+export type GetCallJournalData = {
+    body?: never;
+    path: {
+        /**
+         * The call's id.
+         */
+        call_id: string;
+    };
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * Only entries of this kind; may be given more than once.
+         */
+        kind?: Array<string>;
+        /**
+         * `text` answers with the whole as a ladder for people, a line for each entry.
+         */
+        format?: 'json' | 'text';
+    };
+    url: '/v1/calls/{call_id}/journal';
+};
+
+export type GetCallJournalErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetCallJournalError = GetCallJournalErrors[keyof GetCallJournalErrors];
+
+export type GetCallJournalResponses = {
+    /**
+     * A page of the journal.
+     */
+    200: JournalPage;
+};
+
+export type GetCallJournalResponse = GetCallJournalResponses[keyof GetCallJournalResponses];
+
 export type ListMediaData = {
     body?: never;
     path?: never;
@@ -24374,6 +25986,80 @@ export type ListWaitingCallsResponses = {
 
 export type ListWaitingCallsResponse = ListWaitingCallsResponses[keyof ListWaitingCallsResponses];
 
+export type CreateQueueActionData = {
+    body: LiveActionWritable;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        /**
+         * The queue's id.
+         */
+        queue_id: string;
+    };
+    query?: never;
+    url: '/v1/queues/{queue_id}/actions';
+};
+
+export type CreateQueueActionErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateQueueActionError = CreateQueueActionErrors[keyof CreateQueueActionErrors];
+
+export type CreateQueueActionResponses = {
+    /**
+     * What became of each.
+     */
+    202: ActionsTaken;
+};
+
+export type CreateQueueActionResponse = CreateQueueActionResponses[keyof CreateQueueActionResponses];
+
 export type GetWaitingCallData = {
     body?: never;
     path: {
@@ -26500,6 +28186,816 @@ export type ListSettingHistoryResponses = {
 
 export type ListSettingHistoryResponse = ListSettingHistoryResponses[keyof ListSettingHistoryResponses];
 
+export type ListSurveysData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only the one of this name.
+         */
+        name?: string;
+        /**
+         * Only those that are enabled, or only the others.
+         */
+        enabled?: boolean;
+    };
+    url: '/v1/surveys';
+};
+
+export type ListSurveysErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListSurveysError = ListSurveysErrors[keyof ListSurveysErrors];
+
+export type ListSurveysResponses = {
+    /**
+     * A page of surveys.
+     */
+    200: {
+        data: Array<Survey>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListSurveysResponse = ListSurveysResponses[keyof ListSurveysResponses];
+
+export type CreateSurveyData = {
+    body: SurveyDraftWritable;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/surveys';
+};
+
+export type CreateSurveyErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateSurveyError = CreateSurveyErrors[keyof CreateSurveyErrors];
+
+export type CreateSurveyResponses = {
+    /**
+     * The survey.
+     */
+    201: Survey;
+};
+
+export type CreateSurveyResponse = CreateSurveyResponses[keyof CreateSurveyResponses];
+
+export type SearchSurveysData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: never;
+    url: '/v1/surveys/search';
+};
+
+export type SearchSurveysErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchSurveysError = SearchSurveysErrors[keyof SearchSurveysErrors];
+
+export type SearchSurveysResponses = {
+    /**
+     * A page of surveys.
+     */
+    200: {
+        data: Array<Survey>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchSurveysResponse = SearchSurveysResponses[keyof SearchSurveysResponses];
+
+export type UpsertSurveyData = {
+    body: SurveyDraftWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * Your own id for it, unique in the account.
+         */
+        external_id: string;
+    };
+    query?: never;
+    url: '/v1/surveys/by/external_id/{external_id}';
+};
+
+export type UpsertSurveyErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpsertSurveyError = UpsertSurveyErrors[keyof UpsertSurveyErrors];
+
+export type UpsertSurveyResponses = {
+    /**
+     * The survey that there was.
+     */
+    200: Survey;
+    /**
+     * The survey.
+     */
+    201: Survey;
+};
+
+export type UpsertSurveyResponse = UpsertSurveyResponses[keyof UpsertSurveyResponses];
+
+export type DeleteSurveyData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The survey's id.
+         */
+        survey_id: string;
+    };
+    query?: never;
+    url: '/v1/surveys/{survey_id}';
+};
+
+export type DeleteSurveyErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type DeleteSurveyError = DeleteSurveyErrors[keyof DeleteSurveyErrors];
+
+export type DeleteSurveyResponses = {
+    /**
+     * It is gone.
+     */
+    204: void;
+};
+
+export type DeleteSurveyResponse = DeleteSurveyResponses[keyof DeleteSurveyResponses];
+
+export type GetSurveyData = {
+    body?: never;
+    path: {
+        /**
+         * The survey's id.
+         */
+        survey_id: string;
+    };
+    query?: never;
+    url: '/v1/surveys/{survey_id}';
+};
+
+export type GetSurveyErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetSurveyError = GetSurveyErrors[keyof GetSurveyErrors];
+
+export type GetSurveyResponses = {
+    /**
+     * The survey.
+     */
+    200: Survey;
+};
+
+export type GetSurveyResponse = GetSurveyResponses[keyof GetSurveyResponses];
+
+export type UpdateSurveyData = {
+    body: SurveyPatchWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The survey's id.
+         */
+        survey_id: string;
+    };
+    query?: never;
+    url: '/v1/surveys/{survey_id}';
+};
+
+export type UpdateSurveyErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpdateSurveyError = UpdateSurveyErrors[keyof UpdateSurveyErrors];
+
+export type UpdateSurveyResponses = {
+    /**
+     * The survey.
+     */
+    200: Survey;
+};
+
+export type UpdateSurveyResponse = UpdateSurveyResponses[keyof UpdateSurveyResponses];
+
+export type ListSurveyVersionsData = {
+    body?: never;
+    path: {
+        /**
+         * The survey's id.
+         */
+        survey_id: string;
+    };
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * version, with `-` in front for descending.
+         */
+        sort?: 'version' | '-version';
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Only this one.
+         */
+        version?: number;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/surveys/{survey_id}/versions';
+};
+
+export type ListSurveyVersionsErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListSurveyVersionsError = ListSurveyVersionsErrors[keyof ListSurveyVersionsErrors];
+
+export type ListSurveyVersionsResponses = {
+    /**
+     * A page of versions.
+     */
+    200: {
+        data: Array<SurveyVersion>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListSurveyVersionsResponse = ListSurveyVersionsResponses[keyof ListSurveyVersionsResponses];
+
+export type ListSurveyResponsesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only those to this survey.
+         */
+        survey_id?: string;
+        /**
+         * Only those about this agent.
+         */
+        agent_id?: string;
+        /**
+         * Only those about this queue.
+         */
+        queue_id?: string;
+        /**
+         * Only those about agents who were in this department.
+         */
+        department_id?: string;
+        /**
+         * Only those of this call.
+         */
+        call_id?: string;
+        /**
+         * Only those that ended so; may be given more than once.
+         */
+        outcome?: Array<'answered' | 'skipped' | 'hangup' | 'redirected' | 'failed'>;
+        /**
+         * Only those with at least this score.
+         */
+        'score[gte]'?: number;
+        /**
+         * Only those with at most this score.
+         */
+        'score[lte]'?: number;
+        /**
+         * Only those given at or after this time.
+         */
+        'completed_at[gte]'?: string;
+        /**
+         * Only those given before this time.
+         */
+        'completed_at[lt]'?: string;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/survey_responses';
+};
+
+export type ListSurveyResponsesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListSurveyResponsesError = ListSurveyResponsesErrors[keyof ListSurveyResponsesErrors];
+
+export type ListSurveyResponsesResponses = {
+    /**
+     * A page of responses.
+     */
+    200: {
+        data: Array<SurveyResponse>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListSurveyResponsesResponse = ListSurveyResponsesResponses[keyof ListSurveyResponsesResponses];
+
+export type SearchSurveyResponsesData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/survey_responses/search';
+};
+
+export type SearchSurveyResponsesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchSurveyResponsesError = SearchSurveyResponsesErrors[keyof SearchSurveyResponsesErrors];
+
+export type SearchSurveyResponsesResponses = {
+    /**
+     * A page of responses.
+     */
+    200: {
+        data: Array<SurveyResponse>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchSurveyResponsesResponse = SearchSurveyResponsesResponses[keyof SearchSurveyResponsesResponses];
+
+export type GetSurveyResponseData = {
+    body?: never;
+    path: {
+        /**
+         * The response's id.
+         */
+        survey_response_id: string;
+    };
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/survey_responses/{survey_response_id}';
+};
+
+export type GetSurveyResponseErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetSurveyResponseError = GetSurveyResponseErrors[keyof GetSurveyResponseErrors];
+
+export type GetSurveyResponseResponses = {
+    /**
+     * The response.
+     */
+    200: SurveyResponse;
+};
+
+export type GetSurveyResponseResponse = GetSurveyResponseResponses[keyof GetSurveyResponseResponses];
+
 export type CreateTokenData = {
     body: {
         /**
@@ -27801,6 +30297,966 @@ export type DeleteUserTotpResponses = {
 };
 
 export type DeleteUserTotpResponse = DeleteUserTotpResponses[keyof DeleteUserTotpResponses];
+
+export type ListMailboxesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only the one of this name.
+         */
+        name?: string;
+        /**
+         * Only those that are enabled, or only the others.
+         */
+        enabled?: boolean;
+        /**
+         * Only that of this extension.
+         */
+        credential_id?: string;
+        /**
+         * Only those of this user.
+         */
+        owner_id?: string;
+        /**
+         * Only those of this department.
+         */
+        department_id?: string;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/mailboxes';
+};
+
+export type ListMailboxesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListMailboxesError = ListMailboxesErrors[keyof ListMailboxesErrors];
+
+export type ListMailboxesResponses = {
+    /**
+     * A page of mailboxes.
+     */
+    200: {
+        data: Array<Mailbox>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListMailboxesResponse = ListMailboxesResponses[keyof ListMailboxesResponses];
+
+export type CreateMailboxData = {
+    body: MailboxDraftWritable;
+    headers?: {
+        /**
+         * Repeating a request with the same key within 24 hours answers as the first time, without doing it again;
+         * with another body it is 422, while the first is still running 409. Secrets are not repeated.
+         *
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/mailboxes';
+};
+
+export type CreateMailboxErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type CreateMailboxError = CreateMailboxErrors[keyof CreateMailboxErrors];
+
+export type CreateMailboxResponses = {
+    /**
+     * The mailbox.
+     */
+    201: Mailbox;
+};
+
+export type CreateMailboxResponse = CreateMailboxResponses[keyof CreateMailboxResponses];
+
+export type SearchMailboxesData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/mailboxes/search';
+};
+
+export type SearchMailboxesErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchMailboxesError = SearchMailboxesErrors[keyof SearchMailboxesErrors];
+
+export type SearchMailboxesResponses = {
+    /**
+     * A page of mailboxes.
+     */
+    200: {
+        data: Array<Mailbox>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchMailboxesResponse = SearchMailboxesResponses[keyof SearchMailboxesResponses];
+
+export type UpsertMailboxData = {
+    body: MailboxDraftWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * Your own id for it, unique in the account.
+         */
+        external_id: string;
+    };
+    query?: never;
+    url: '/v1/mailboxes/by/external_id/{external_id}';
+};
+
+export type UpsertMailboxErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpsertMailboxError = UpsertMailboxErrors[keyof UpsertMailboxErrors];
+
+export type UpsertMailboxResponses = {
+    /**
+     * The mailbox that there was.
+     */
+    200: Mailbox;
+    /**
+     * The mailbox.
+     */
+    201: Mailbox;
+};
+
+export type UpsertMailboxResponse = UpsertMailboxResponses[keyof UpsertMailboxResponses];
+
+export type DeleteMailboxData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The mailbox's id.
+         */
+        mailbox_id: string;
+    };
+    query?: never;
+    url: '/v1/mailboxes/{mailbox_id}';
+};
+
+export type DeleteMailboxErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type DeleteMailboxError = DeleteMailboxErrors[keyof DeleteMailboxErrors];
+
+export type DeleteMailboxResponses = {
+    /**
+     * It is gone.
+     */
+    204: void;
+};
+
+export type DeleteMailboxResponse = DeleteMailboxResponses[keyof DeleteMailboxResponses];
+
+export type GetMailboxData = {
+    body?: never;
+    path: {
+        /**
+         * The mailbox's id.
+         */
+        mailbox_id: string;
+    };
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/mailboxes/{mailbox_id}';
+};
+
+export type GetMailboxErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetMailboxError = GetMailboxErrors[keyof GetMailboxErrors];
+
+export type GetMailboxResponses = {
+    /**
+     * The mailbox.
+     */
+    200: Mailbox;
+};
+
+export type GetMailboxResponse = GetMailboxResponses[keyof GetMailboxResponses];
+
+export type UpdateMailboxData = {
+    body: MailboxPatchWritable;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The mailbox's id.
+         */
+        mailbox_id: string;
+    };
+    query?: never;
+    url: '/v1/mailboxes/{mailbox_id}';
+};
+
+export type UpdateMailboxErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpdateMailboxError = UpdateMailboxErrors[keyof UpdateMailboxErrors];
+
+export type UpdateMailboxResponses = {
+    /**
+     * The mailbox.
+     */
+    200: Mailbox;
+};
+
+export type UpdateMailboxResponse = UpdateMailboxResponses[keyof UpdateMailboxResponses];
+
+export type ListVoicemailsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The most rows to answer with.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same `sort`.
+         */
+        cursor?: string;
+        /**
+         * The field to sort by, with `-` in front for descending.
+         */
+        sort?: string;
+        /**
+         * Adds `total`, the number of rows that the filters match.
+         */
+        count?: boolean;
+        /**
+         * Any part of the texts that the list is searched in.
+         */
+        q?: string;
+        /**
+         * Only those with these ids; at most 1000, with commas between them.
+         */
+        'id[in]'?: string;
+        /**
+         * Only the one with this `external_id`.
+         */
+        external_id?: string;
+        /**
+         * Only what was created at this time or later.
+         */
+        'created_at[gte]'?: string;
+        /**
+         * Only what was created before this time.
+         */
+        'created_at[lt]'?: string;
+        /**
+         * Only those in this mailbox.
+         */
+        mailbox_id?: string;
+        /**
+         * Only those that have been heard, or only the others.
+         */
+        read?: boolean;
+        /**
+         * Only those left by this number.
+         */
+        from?: string;
+        /**
+         * Only that of this call.
+         */
+        call_id?: string;
+        /**
+         * Only those of this user.
+         */
+        owner_id?: string;
+        /**
+         * Only those of this department.
+         */
+        department_id?: string;
+        /**
+         * Only those left at or after this time.
+         */
+        'left_at[gte]'?: string;
+        /**
+         * Only those left before this time.
+         */
+        'left_at[lt]'?: string;
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/voicemails';
+};
+
+export type ListVoicemailsErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type ListVoicemailsError = ListVoicemailsErrors[keyof ListVoicemailsErrors];
+
+export type ListVoicemailsResponses = {
+    /**
+     * A page of voicemails.
+     */
+    200: {
+        data: Array<Voicemail>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type ListVoicemailsResponse = ListVoicemailsResponses[keyof ListVoicemailsResponses];
+
+export type SearchVoicemailsData = {
+    /**
+     * What to look for.
+     */
+    body: Search2;
+    path?: never;
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/voicemails/search';
+};
+
+export type SearchVoicemailsErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type SearchVoicemailsError = SearchVoicemailsErrors[keyof SearchVoicemailsErrors];
+
+export type SearchVoicemailsResponses = {
+    /**
+     * A page of voicemails.
+     */
+    200: {
+        data: Array<Voicemail>;
+        next_cursor?: string;
+        total?: number;
+    };
+};
+
+export type SearchVoicemailsResponse = SearchVoicemailsResponses[keyof SearchVoicemailsResponses];
+
+export type DeleteVoicemailData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The voicemail's id.
+         */
+        voicemail_id: string;
+    };
+    query?: never;
+    url: '/v1/voicemails/{voicemail_id}';
+};
+
+export type DeleteVoicemailErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type DeleteVoicemailError = DeleteVoicemailErrors[keyof DeleteVoicemailErrors];
+
+export type DeleteVoicemailResponses = {
+    /**
+     * It is gone.
+     */
+    204: void;
+};
+
+export type DeleteVoicemailResponse = DeleteVoicemailResponses[keyof DeleteVoicemailResponses];
+
+export type GetVoicemailData = {
+    body?: never;
+    path: {
+        /**
+         * The voicemail's id.
+         */
+        voicemail_id: string;
+    };
+    query?: {
+        /**
+         * Puts the objects that these refer to into the answer, one level deep; with commas between them, or given several
+         * times. What you may not see, or is no more, stays out.
+         *
+         */
+        expand?: Array<string>;
+    };
+    url: '/v1/voicemails/{voicemail_id}';
+};
+
+export type GetVoicemailErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetVoicemailError = GetVoicemailErrors[keyof GetVoicemailErrors];
+
+export type GetVoicemailResponses = {
+    /**
+     * The voicemail.
+     */
+    200: Voicemail;
+};
+
+export type GetVoicemailResponse = GetVoicemailResponses[keyof GetVoicemailResponses];
+
+export type UpdateVoicemailData = {
+    body: VoicemailPatch;
+    headers?: {
+        /**
+         * The `etag` that the change is based on; another change in between makes it 412.
+         */
+        'If-Match'?: string;
+    };
+    path: {
+        /**
+         * The voicemail's id.
+         */
+        voicemail_id: string;
+    };
+    query?: never;
+    url: '/v1/voicemails/{voicemail_id}';
+};
+
+export type UpdateVoicemailErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Another change came first.
+     */
+    412: Problem;
+    /**
+     * The body is too large.
+     */
+    413: Problem;
+    /**
+     * The body's Content-Type is not taken here.
+     */
+    415: Problem;
+    /**
+     * Well-formed, but it cannot be done.
+     */
+    422: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type UpdateVoicemailError = UpdateVoicemailErrors[keyof UpdateVoicemailErrors];
+
+export type UpdateVoicemailResponses = {
+    /**
+     * The voicemail.
+     */
+    200: Voicemail;
+};
+
+export type UpdateVoicemailResponse = UpdateVoicemailResponses[keyof UpdateVoicemailResponses];
+
+export type GetVoicemailMediaData = {
+    body?: never;
+    path: {
+        /**
+         * The voicemail's id.
+         */
+        voicemail_id: string;
+    };
+    query?: {
+        /**
+         * Answer with the URL as JSON instead of a redirect.
+         */
+        as?: 'json';
+    };
+    url: '/v1/voicemails/{voicemail_id}/media';
+};
+
+export type GetVoicemailMediaErrors = {
+    /**
+     * The request cannot be understood, or has an unknown or wrong field or parameter.
+     */
+    400: Problem;
+    /**
+     * No valid credential.
+     */
+    401: Problem;
+    /**
+     * The credential lacks the permission.
+     */
+    403: Problem;
+    /**
+     * Not in this account.
+     */
+    404: Problem;
+    /**
+     * A duplicate, still in use, or in the wrong state.
+     */
+    409: Problem;
+    /**
+     * Wait as long as Retry-After says.
+     */
+    429: Problem;
+    /**
+     * Not at the moment; try again after Retry-After.
+     */
+    503: Problem;
+};
+
+export type GetVoicemailMediaError = GetVoicemailMediaErrors[keyof GetVoicemailMediaErrors];
+
+export type GetVoicemailMediaResponses = {
+    /**
+     * Where the audio is.
+     */
+    200: SignedUrl;
+};
+
+export type GetVoicemailMediaResponse = GetVoicemailMediaResponses[keyof GetVoicemailMediaResponses];
 
 export type TellEventWebhookPayload = Event;
 
