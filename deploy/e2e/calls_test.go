@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -160,10 +161,14 @@ func burst(t *testing.T, d *deployment) {
 	if n := len(app.Requests()); n != calls {
 		t.Errorf("the application was asked %d times", n)
 	}
-	list := get[page[call]](t, d, "/v1/calls?limit=1000&to="+strings.ReplaceAll(number, "+", "%2B"))
-	if len(list.Data) != calls {
-		t.Fatalf("%d calls have a record", len(list.Data))
-	}
+	var list page[call] // the edge publishes while the calls go on, and a little later
+	eventually(t, 30*time.Second, func() string {
+		list = get[page[call]](t, d, "/v1/calls?limit=1000&to="+strings.ReplaceAll(number, "+", "%2B"))
+		if len(list.Data) == calls {
+			return ""
+		}
+		return fmt.Sprintf("%d calls have a record", len(list.Data))
+	})
 	for _, c := range list.Data {
 		if c, _ = d.ended(t, c.ID); c.Cause != "program_end" || c.Status != "completed" {
 			t.Errorf("a record is %+v", c)
