@@ -27,6 +27,8 @@ const (
 	opJoin
 	opChange
 	opLeave
+	opWatch
+	opUnwatch
 	opClose
 )
 
@@ -47,6 +49,7 @@ type command struct {
 	paused   bool
 	muted    bool
 	way      Direction
+	role     Role
 	db       float64
 }
 
@@ -182,6 +185,12 @@ func (s *shard) applyLeg(c command, now time.Time) {
 		if l.seat != nil && l.seat.room == c.room {
 			l.leave()
 		}
+	case opWatch:
+		if !c.peer.closed {
+			l.watch(c.peer, c.role)
+		}
+	case opUnwatch:
+		l.unwatch()
 	case opClose:
 		s.close(l, now)
 	}

@@ -42,6 +42,8 @@ type leg struct {
 	out       level
 	peer      *leg  // whom we are bridged with
 	seat      *seat // in the room we are in
+	watching  *watch
+	watcher   *watch // somebody's of us
 	report    [maxReportSize]byte
 	reportAt  time.Time // of the next RTCP report
 	sinceLast uint8     // bits: RTP was sent before the last report, before the one before
@@ -197,6 +199,7 @@ func (l *leg) listen(now time.Time) {
 		l.heard, l.forPeerOK = l.silent, false
 	}
 	l.forPeerOK = l.forPeerOK && !l.unpassed
+	l.tell()
 	if l.seat != nil && l.forPeerOK {
 		l.seat.ready, l.forPeerOK = true, false
 		l.params.Codec.Decode(l.seat.said[:], l.forPeer[:])
@@ -204,7 +207,9 @@ func (l *leg) listen(now time.Time) {
 }
 
 // carried reports whether somebody else may hear what is received.
-func (l *leg) carried() bool { return l.peer != nil || l.seat != nil && l.seat.role != Listen }
+func (l *leg) carried() bool {
+	return l.peer != nil || l.seat != nil && l.seat.role != Listen || l.watcher != nil || l.watching != nil && l.watching.role != Listen
+}
 
 func (l *leg) mute(d Direction, muted bool) {
 	if d&In != 0 {
@@ -306,6 +311,8 @@ func bridge(a, b *leg) {
 	b.unbridge()
 	a.leave()
 	b.leave()
+	a.unwatch()
+	b.unwatch()
 	a.peer, b.peer = b, a
 	a.good, b.good = a.silent, b.silent
 }
@@ -339,6 +346,7 @@ func (l *leg) close(now time.Time) {
 	l.closed, l.closedAt = true, now
 	l.unbridge()
 	l.leave()
+	l.unwatched()
 	l.detectors = nil
 	for _, p := range [2]**player{&l.over, &l.player} {
 		if *p != nil {

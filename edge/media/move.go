@@ -36,6 +36,7 @@ func (s *shard) handOver(l *leg, to *shard) {
 	}
 	l.unbridge()
 	l.leave()
+	l.unwatched()
 	s.remove(l)
 	s.load.Add(-1)
 	to.load.Add(1)

@@ -226,6 +226,7 @@ func (r *room) join(l *leg, s *seat) {
 	}
 	l.unbridge()
 	l.leave()
+	l.unwatch()
 	l.good = l.silent
 	l.seat = s
 	r.seats = append(r.seats, s)

@@ -41,13 +41,18 @@ func (l *leg) speak(now time.Time, tooLate bool) *[samplesPerFrame]byte {
 	return frame
 }
 
-// fetch fills frame with what the peer is to hear: a prompt, else the room or the bridged leg, else silence.
+// fetch fills frame with what the peer is to hear: a prompt, else the room, the bridged leg or those it watches, else
+// silence; and what somebody who watches says over all but a prompt.
 func (l *leg) fetch(frame *[samplesPerFrame]byte, now time.Time) {
 	other := l.peer
 	fromPeer := other != nil && other.forPeerOK
 	if fromPeer {
 		other.forPeerOK = false
+		if !l.out.muted {
+			l.watcher.overhear(other)
+		}
 	}
+	prompted := true
 	switch {
 	case l.over != nil:
 		l.over.take(frame[:], l.params.Codec)
@@ -60,14 +65,22 @@ func (l *leg) fetch(frame *[samplesPerFrame]byte, now time.Time) {
 			l.endPlay(&l.player, Ended, now)
 		}
 	case l.out.muted:
-		*frame = l.silent
+		*frame, prompted = l.silent, false
 	case l.seat != nil:
 		l.seat.hear(frame, l.params.Codec)
 	case fromPeer:
 		codec.Transcode(frame[:], other.forPeer[:], other.params.Codec, l.params.Codec)
+		prompted = false
+	case l.watching != nil:
+		l.watching.hear(frame, l)
 	default:
 		*frame = l.silent
-		return
+		if !l.intrude(frame) {
+			return
+		}
+	}
+	if !prompted {
+		l.intrude(frame)
 	}
 	l.out.amplify(frame)
 }
