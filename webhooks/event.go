@@ -139,7 +139,7 @@ type EventData struct {
 	// Mailbox is whose voicemail is recorded: its id, or what the program calls it where the edge could not ask.
 	Mailbox string `json:"mailbox,omitempty"`
 
-	// call.parked, call.unparked
+	// call.parked, call.unparked, call.action.completed of park
 	Slot string `json:"slot,omitempty"`
 
 	// survey.completed
@@ -210,7 +210,7 @@ var eventMembers = map[EventType]string{
 	EventCallUnparked:  "slot waited peer_call_id?",
 	EventCallEnded:     "cdr",
 
-	EventActionCompleted: "action_id op? peer_call_id? recording_id? message?",
+	EventActionCompleted: "action_id op? peer_call_id? recording_id? slot? message?",
 	EventActionFailed:    "action_id op? code? message",
 
 	EventGatherCompleted: "verb instruction_id? outcome digits?",

@@ -95,13 +95,18 @@ func (s *Service) RenewQueues(ctx context.Context, r control.QueueRenewal) (cont
 	}
 	out := control.QueuesRenewed{Entries: make([]control.QueueStood, len(renewed.Entries)), Lost: renewed.Lost}
 	for i, e := range renewed.Entries {
-		out.Entries[i] = control.QueueStood{ID: e.ID, Status: string(e.Status), Claim: e.Claim, QueueStanding: queueStanding(e.Standing)}
-		if e.Moved != nil {
-			moved := queueEntry(e.Moved)
-			out.Entries[i].Moved = &moved
-		}
+		out.Entries[i] = queueStood(e)
 	}
 	return out, nil
+}
+
+func queueStood(e queue.Stood) control.QueueStood {
+	out := control.QueueStood{ID: e.ID, Status: string(e.Status), Claim: e.Claim, QueueStanding: queueStanding(e.Standing)}
+	if e.Moved != nil {
+		moved := queueEntry(e.Moved)
+		out.Moved = &moved
+	}
+	return out
 }
 
 // LeaveQueue implements control.Control.

@@ -176,18 +176,6 @@ func TestActionsOnTheSameVersionOneIsTaken(t *testing.T) {
 	})
 }
 
-func TestActionThatThisEdgeCannotDoIsRefused(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		call, id := waiting(b)
-		refused := act(b, id, 1, func(a *control.Action) { a.Change.Op = &webhooks.OpAssign{Agent: "agt_1"} })
-		if control.CodeOf(refused) != control.CodeUnsupported {
-			t.Errorf("%v", refused)
-		}
-		call.HangUp()
-		settled(t, b, nil)
-	})
-}
-
 func TestActionTooLate(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		call, id := waiting(b)

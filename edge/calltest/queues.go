@@ -40,6 +40,7 @@ type queuedCall struct {
 	boot      string          // of that
 	until     time.Time       // of the claim
 	reason    webhooks.Outcome
+	assigned  webhooks.AgentID // for whom alone it is kept
 }
 
 // hasLeft is the status of an entry that is out of its queue.
@@ -379,7 +380,9 @@ func (p *Plane) takeOnce(t control.QueueTake) (control.QueueTaken, <-chan struct
 	if of == nil && t.CallID == "" {
 		return control.QueueTaken{}, nil, &control.Error{Code: control.CodeNotFound, Message: "there is no queue " + t.Queue}
 	}
-	fits := func(e *queuedCall) bool { return e.q == of || t.CallID != "" && e.join.CallID == t.CallID }
+	fits := func(e *queuedCall) bool {
+		return e.q == of && (e.assigned == "" || e.assigned == t.AgentID) || t.CallID != "" && e.join.CallID == t.CallID
+	}
 	var next *queuedCall
 	for _, e := range q.entries {
 		if e.status == control.QueueOffered && e.leg == t.Leg && fits(e) {

@@ -31,6 +31,11 @@ type Queues interface {
 
 	// ReturnCaller has a caller who was taken wait again. Code fenced: there is nothing to return; invalid.
 	ReturnCaller(ctx context.Context, r QueueReturn) error
+
+	// ChangeCaller makes a live change to a call that waits, and tells how things stand with it then. It says what is to be,
+	// not by how much it changes: so it may be repeated. Codes: not_found (no such queue or agent), full, closed,
+	// not_allowed (the call does not wait, or is being connected), invalid.
+	ChangeCaller(ctx context.Context, c QueueChange) (QueueStood, error)
 }
 
 // The codes of queues.
@@ -189,6 +194,24 @@ type QueueReturn struct {
 	Why string `json:"why"`
 }
 
+// What a QueueChange does: the ops of the same name.
+const (
+	QueuePriority = "priority"
+	QueueMove     = "move"
+	QueueAssign   = "assign"
+)
+
+// QueueChange is a live change to a call that waits.
+type QueueChange struct {
+	AccountID webhooks.AccountID `json:"account_id"`
+	CallID    webhooks.CallID    `json:"call_id"`
+	QueueID   webhooks.QueueID   `json:"queue_id"` // as the edge knows it: another is told as moved
+	Do        string             `json:"do"`
+	Priority  *int               `json:"priority,omitempty"` // 0–1000; of a move: nil leaves it as it was
+	Queue     string             `json:"queue,omitempty"`    // of a move: id, SID or name
+	Agent     string             `json:"agent,omitempty"`    // of an assignment: id or external_id
+}
+
 const (
 	pathJoinQueue     = pathPrefix + "queues/join"
 	pathRenewQueues   = pathPrefix + "queues/renew"
@@ -196,6 +219,7 @@ const (
 	pathTakeCaller    = pathPrefix + "queues/take"
 	pathConfirmCaller = pathPrefix + "queues/confirm"
 	pathReturnCaller  = pathPrefix + "queues/return"
+	pathChangeCaller  = pathPrefix + "queues/change"
 
 	// takeWithin is how long TakeCaller may take in all.
 	takeWithin = answerWithin + 25*time.Second
@@ -234,4 +258,9 @@ func (c *Client) ConfirmCaller(ctx context.Context, q QueueClaim) error {
 func (c *Client) ReturnCaller(ctx context.Context, r QueueReturn) error {
 	_, err := ask[struct{}](ctx, c, pathReturnCaller, r, answerWithin)
 	return err
+}
+
+// ChangeCaller asks the control plane.
+func (c *Client) ChangeCaller(ctx context.Context, q QueueChange) (QueueStood, error) {
+	return ask[QueueStood](ctx, c, pathChangeCaller, q, answerWithin)
 }

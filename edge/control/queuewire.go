@@ -20,6 +20,8 @@ func (h *Handler) serveQueues(w http.ResponseWriter, r *http.Request) bool {
 		serve(h, w, r, told(h.Control.ConfirmCaller))
 	case pathReturnCaller:
 		serve(h, w, r, told(h.Control.ReturnCaller))
+	case pathChangeCaller:
+		serve(h, w, r, h.Control.ChangeCaller)
 	default:
 		return false
 	}

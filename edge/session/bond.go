@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hookswitch/hookswitch/edge/media"
@@ -17,6 +18,11 @@ type bond struct {
 	owner *Session         // whose dial it is; nil when neither has one
 	refer *webhooks.Target // who decides on a REFER; nil declines all
 	over  chan struct{}
+	// claimed: one of the two is handing the other on, or has it wait while it speaks with somebody else.
+	claimed atomic.Bool
+
+	supervising sync.Mutex   // guards supervised
+	supervised  *supervision // by whom; nil for nobody
 
 	once sync.Once
 	why  ended // set before over closes; for a party without a program of its own
@@ -114,6 +120,11 @@ func (b *bond) endReferred(why ended, referTo string) {
 	})
 }
 
+// claim is had by one at a time: who is not to have it leaves the bond as it is.
+func (b *bond) claim() bool { return b.claimed.CompareAndSwap(false, true) }
+
+func (b *bond) unclaim() { b.claimed.Store(false) }
+
 func (b *bond) isOver() bool {
 	select {
 	case <-b.over:
@@ -154,6 +165,7 @@ func (s *Session) wake() {
 type order struct {
 	bond     *bond // that the two are in
 	handover *handover
+	consult  *asideOrder   // by the leg's own live change
 	referral *sip.Referral // the partner's REFER, for the application to decide
 	from     *Session      // who asks
 }
@@ -161,8 +173,12 @@ type order struct {
 // refuse answers an order that is not carried out.
 func (o order) refuse() {
 	switch {
+	case o.consult != nil:
+		o.consult.o.done(errEngaged)
+		o.bond.unclaim()
 	case o.handover != nil:
 		o.bond.other(o.from).handing(false)
+		o.handover.refused = true
 		o.handover.end = ended{cause: webhooks.CauseUnreachable, text: "the other party is not there any more"}
 		close(o.handover.done)
 	case o.referral != nil && o.from.ctx.Err() == nil:
@@ -204,6 +220,9 @@ func (s *Session) part(b *bond, why ended) {
 	if b == nil {
 		return
 	}
+	if s.bonded() == b {
+		s.surveyAfter(b)
+	}
 	partner := b.other(s)
 	if s.fenced() && partner.guestIn(b) { // who takes a call over takes both its legs
 		partner.fence()
@@ -226,7 +245,7 @@ func (s *Session) part(b *bond, why ended) {
 func (s *Session) follows(b *bond) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.guest && s.bond == b && !s.beingHanded
+	return s.guest && s.bond == b && !s.beingHanded && s.merged.Load() == nil
 }
 
 // guestIn reports whether the leg is in this bond and has no program of its own.
@@ -251,6 +270,7 @@ func (s *Session) leave() {
 	s.bond = nil
 	s.mu.Unlock()
 	if b != nil {
+		s.surveyAfter(b)
 		b.end(s.leaving())
 	}
 	s.aloneAgain()

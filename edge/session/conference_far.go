@@ -286,7 +286,7 @@ func (f *farRoom) makes(op webhooks.Op) bool {
 	case *webhooks.OpSay:
 		return op.To == "both"
 	}
-	_, ok := supervisionOf(op, f.s.id)
+	_, ok := companionOf(op, f.s.id)
 	return ok
 }
 
@@ -296,7 +296,7 @@ func (f *farRoom) ask(o *acting, op webhooks.Op) error {
 	if err != nil {
 		return err
 	}
-	v, supervises := supervisionOf(op, f.s.id)
+	v, supervises := companionOf(op, f.s.id)
 	if supervises && v.target != nil {
 		return errNoTarget
 	}
@@ -323,7 +323,7 @@ func (f *farRoom) ask(o *acting, op webhooks.Op) error {
 // answered is what the leg's own goroutine does when the room has made an op, or could not.
 func (f *farRoom) answered(o *acting, op webhooks.Op, d made) {
 	s := f.s
-	if v, ok := supervisionOf(op, s.id); ok && d.Absent {
+	if v, ok := companionOf(op, s.id); ok && d.Absent {
 		found, err := s.calls.sendToConference(s.account, f.name, v)
 		if !found {
 			err = fmt.Errorf("call_id: no call %s is live on the edge of this leg, or on the one that has the conference", v.by)

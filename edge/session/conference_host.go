@@ -248,7 +248,7 @@ func (h *farLeg) ask(a *asking) {
 
 // supervise has a supervisor's leg take part with this one.
 func (h *farLeg) supervise(op webhooks.Op) error {
-	v, ok := supervisionOf(op, h.p.id)
+	v, ok := companionOf(op, h.p.id)
 	if !ok {
 		return fmt.Errorf("%s cannot be done in a conference", op.Op())
 	}

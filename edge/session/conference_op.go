@@ -34,7 +34,7 @@ func (s *Session) conferenceOp(op webhooks.Op, data *webhooks.EventData) error {
 	if drop, ok := op.(*webhooks.OpDrop); ok {
 		return p.room.kick(drop.CallID)
 	}
-	v, ok := supervisionOf(op, s.id)
+	v, ok := companionOf(op, s.id)
 	if !ok {
 		return fmt.Errorf("%s cannot be done in a conference", op.Op())
 	}
@@ -53,25 +53,25 @@ func (s *Session) conferenceOp(op webhooks.Op, data *webhooks.EventData) error {
 
 var errNoTarget = errors.New("by: nobody can be called into a conference in this way; start a call to them first and give its call_id")
 
-// supervision is how a supervisor's leg is to take part beside another.
-type supervision struct {
+// companion is how a supervisor's leg is to take part beside another.
+type companion struct {
 	target *webhooks.DialTarget
 	by     webhooks.CallID
 	mode   string
 	to     webhooks.CallID // whom it whispers to
 }
 
-// supervisionOf reads the ops that let a supervisor take part with a leg.
-func supervisionOf(op webhooks.Op, leg webhooks.CallID) (v supervision, ok bool) {
+// companionOf reads the ops that let a supervisor take part with a leg.
+func companionOf(op webhooks.Op, leg webhooks.CallID) (v companion, ok bool) {
 	switch op := op.(type) {
 	case *webhooks.OpListen:
-		return supervision{target: op.By, by: op.CallID, mode: "listen"}, true
+		return companion{target: op.By, by: op.CallID, mode: "listen"}, true
 	case *webhooks.OpWhisper:
-		return supervision{target: op.By, by: op.CallID, mode: "whisper", to: leg}, true
+		return companion{target: op.By, by: op.CallID, mode: "whisper", to: leg}, true
 	case *webhooks.OpBarge:
-		return supervision{target: op.By, by: op.CallID, mode: "talk"}, true
+		return companion{target: op.By, by: op.CallID, mode: "talk"}, true
 	}
-	return supervision{}, false
+	return companion{}, false
 }
 
 // mute takes a leg's voice out of the room, or puts it back. Doing it twice is as once.
@@ -164,7 +164,7 @@ func (r *room) unhold(p *participant) error {
 
 // sendToConference has a supervisor's leg of this edge leave what it does for a conference; found is false where it is not
 // of this edge.
-func (c *Calls) sendToConference(account webhooks.AccountID, name string, v supervision) (found bool, err error) {
+func (c *Calls) sendToConference(account webhooks.AccountID, name string, v companion) (found bool, err error) {
 	other := c.find(v.by)
 	if other == nil || other.account != account {
 		return false, nil

@@ -21,6 +21,7 @@ type party struct {
 	state  partyState
 	end    ended // with partyGone
 
+	picks        *acting                   // with partyAccepted: the op by which it was called to pick up; nil for none
 	machine      bool                      // with partyGone: a machine answered, or the network announced why nobody can
 	announcement webhooks.AnnouncementKind // with partyGone: what was announced before an answer
 }
@@ -49,6 +50,11 @@ type dialing struct {
 	record   *spool
 	from     string   // whom the parties see calling, where it is not the caller of this leg; "" where it is
 	peer     *Session // whom the caller speaks with, or spoke with last
+
+	// attend is the life of a leg that was accepted; nil for that of the caller's partner.
+	attend func(leg *Session)
+
+	awaiting bool // whoever answers will be connected
 }
 
 func (s *Session) dial(i *webhooks.Dial) *webhooks.Trigger {
@@ -65,7 +71,9 @@ func (s *Session) dial(i *webhooks.Dial) *webhooks.Trigger {
 		d.startRecording()
 	}
 	d.call()
+	s.ringing = d
 	peer, t := d.await()
+	s.ringing = nil
 	if t == nil {
 		t = d.bridge(peer)
 	}
@@ -121,12 +129,19 @@ func (d *dialing) next() {
 	d.left = d.left[1:]
 	d.ringing++
 	call := d.callee(target)
-	d.s.spawn(func() { d.s.callTarget(d, call) })
+	d.s.spawn(func() { d.s.callTarget(call) })
 }
 
 // callee is a target made ready on the goroutine of the session that dials: what it takes from there must not be read
 // once the target rings, because that session goes on.
 type callee struct {
+	dial    *webhooks.Dial
+	of      *dialing // for the leg's own dial alone to look into
+	attend  func(*Session)
+	ctx     context.Context // of the dialing: ends the leg while it rings
+	parties chan<- party    // of the dialing
+	near    *media.Leg      // of the session that dials
+
 	target webhooks.DialTarget
 	query  control.ResolveQuery
 	sole   bool       // the only one: its early audio can be heard
@@ -144,7 +159,7 @@ type callee struct {
 
 func (d *dialing) callee(t webhooks.DialTarget) callee {
 	c := callee{
-		target: t, query: d.s.resolveQuery(t, d.CallerID), sole: len(d.To) == 1, codecs: d.s.codecs(),
+		dial: d.Dial, of: d, attend: d.attend, ctx: d.ctx, parties: d.parties, near: d.s.leg, target: t, query: d.s.resolveQuery(t, d.CallerID), sole: len(d.To) == 1, codecs: d.s.codecs(),
 		base: d.s.base, guard: d.s.guard, data: maps.Clone(d.s.data), span: d.s.doing,
 		digits: d.s.vars().Text(t.SendDigits), status: d.s.statusTarget(t.StatusURL, t.StatusEvents), detection: d.MachineDetection,
 	}
@@ -175,13 +190,20 @@ func (s *Session) codecs() []codec.ID {
 func (d *dialing) await() (*Session, *webhooks.Trigger) {
 	s := d.s
 	began := time.Now()
-	defer func() { s.counts(time.Since(began)) }()
+	d.awaiting = true
+	defer func() {
+		d.awaiting = false
+		s.counts(time.Since(began))
+	}()
 	for {
 		woke, e := s.wait(nil)
 		switch {
 		case woke == wokeParty && s.party.state == partyEarly:
 			d.hearEarly(s.party.leg)
 		case woke == wokeParty && s.party.state == partyAccepted:
+			if o := s.party.picks; o != nil { // before the leg ends that has rung
+				o.made.Store(true)
+			}
 			return s.party.leg, nil
 		case woke == wokeParty:
 			if d.lost(s.party) {
@@ -291,10 +313,14 @@ func (d *dialing) talk() *webhooks.Trigger {
 	defer func() { s.inTalk, s.peerGone = false, nil }()
 	limit := time.NewTimer(d.TimeLimit.Duration())
 	defer limit.Stop()
+	timeUp := false // it was noticed while this leg spoke with somebody else
 	for {
 		b := s.bonded()
 		d.peer, s.peerGone = b.other(s), b.over
-		woke, e := s.wait(limit.C)
+		woke, e := wokeTimer, media.Event{}
+		if !timeUp {
+			woke, e = s.wait(limit.C)
+		}
 		switch {
 		case woke == wokeOrder && s.order.bond != s.bonded():
 			s.order.refuse()
@@ -304,6 +330,8 @@ func (d *dialing) talk() *webhooks.Trigger {
 			return d.peerLeft(b)
 		case woke == wokeOrder && s.order.handover != nil:
 			s.handOver(s.order.handover, b)
+		case woke == wokeOrder && s.order.consult != nil:
+			timeUp = s.consultBeside(s.order.consult, b, limit.C)
 		case woke == wokeOrder && s.order.referral != nil:
 			return s.referredBy(s.order.referral, b)
 		case woke == wokeTimer:
@@ -387,26 +415,26 @@ func (d *dialing) stopRecording(t *webhooks.Trigger) {
 
 // callTarget calls one target on behalf of a dial and tells it what comes of it. It runs on a goroutine of the
 // session that dials, and becomes the goroutine of the new leg.
-func (s *Session) callTarget(d *dialing, c callee) {
+func (s *Session) callTarget(c callee) {
 	t := c.target
 	news := party{target: t, state: partyGone}
-	if !sleep(d.ctx, t.Delay.Duration()) {
-		news.end = endOf(d.ctx)
-		d.parties <- news
+	if !sleep(c.ctx, t.Delay.Duration()) {
+		news.end = endOf(c.ctx)
+		c.parties <- news
 		return
 	}
-	resolved, err := s.resolveTarget(d.ctx, c.query)
+	resolved, err := s.resolveTarget(c.ctx, c.query)
 	if err != nil {
 		news.end = resolveEnd(err)
-		d.parties <- news
+		c.parties <- news
 		return
 	}
 	leg := s.calls.newSession(trace.ContextWithSpan(s.calls.ctx, c.span), webhooks.NewCallID(), s.account, s.app, s.lang)
-	leg.detach = context.AfterFunc(d.ctx, func() {
+	leg.detach = context.AfterFunc(c.ctx, func() {
 		if s.fenced() && leg.answered() { // who takes a call over takes the legs that are answered with it
 			leg.fence()
 		}
-		leg.cancel(endOf(d.ctx))
+		leg.cancel(endOf(c.ctx))
 	})
 	leg.call.Direction = webhooks.OutboundDial
 	leg.call.ParentCallID, leg.call.ConversationID = s.id, s.call.ConversationID
@@ -414,6 +442,7 @@ func (s *Session) callTarget(d *dialing, c callee) {
 	leg.setData(c.data)
 	leg.journal.hides = s.journal.hides
 	leg.guest = true
+	leg.rungBy = c.of
 	leg.watch(c.status, legEvents)
 	leg.detectMachine(c.detection, c.detected)
 	machine := leg.detection
@@ -422,29 +451,33 @@ func (s *Session) callTarget(d *dialing, c callee) {
 		leg.detach()
 		leg.dismiss()
 		news.end = ended{cause: webhooks.CauseOverload}
-		d.parties <- news
+		c.parties <- news
 		return
 	}
 	reported := false
 	leg.conduct(func() {
 		defer leg.leave()
-		if !leg.ring(d, c, resolved.Hops) {
+		if !leg.ring(c, resolved.Hops) {
 			return
 		}
 		reported = true
-		d.parties <- party{leg: leg, target: t, state: partyAccepted}
+		c.parties <- party{leg: leg, target: t, state: partyAccepted}
+		if c.attend != nil {
+			c.attend(leg)
+			return
+		}
 		leg.attend()
 	})
 	if !reported {
 		news.end = endOf(leg.ctx)
 		news.machine, news.announcement = machine.ended(leg)
-		d.parties <- news
+		c.parties <- news
 	}
 }
 
 // ring places a dialled leg and runs its screen; true: it may be connected.
-func (s *Session) ring(d *dialing, c callee, hops []control.Hop) bool {
-	t := c.target
+func (s *Session) ring(c callee, hops []control.Hop) bool {
+	d, t := c.dial, c.target
 	timeout := d.Timeout
 	if t.Timeout > 0 {
 		timeout = t.Timeout
@@ -453,11 +486,11 @@ func (s *Session) ring(d *dialing, c callee, hops []control.Hop) bool {
 	defer done()
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	p := placing{near: d.s.leg, codecs: c.codecs, callerName: d.CallerName, headers: d.Headers, username: t.Username, password: t.Password}
+	p := placing{near: c.near, codecs: c.codecs, callerName: d.CallerName, headers: d.Headers, username: t.Username, password: t.Password}
 	p.early = func() {
 		s.detection.hearEarly(s, giveUp)
 		if c.sole {
-			d.parties <- party{leg: s, target: t, state: partyEarly}
+			c.parties <- party{leg: s, target: t, state: partyEarly}
 		}
 	}
 	answered := s.place(ctx, hops, p)
@@ -518,6 +551,8 @@ func (s *Session) attend() {
 			s.order.refuse()
 		case woke == wokeOrder && s.order.handover != nil:
 			s.handOver(s.order.handover, s.order.bond)
+		case woke == wokeOrder && s.order.consult != nil:
+			s.consultBeside(s.order.consult, s.order.bond, nil)
 		case woke == wokeAction:
 			s.inTalk, s.peerGone = false, nil
 			s.onItsOwn()

@@ -126,6 +126,12 @@ func (s *Session) perform(i webhooks.Instruction) *webhooks.Trigger {
 		return s.park(i)
 	case *webhooks.Unpark:
 		return s.unpark(i)
+	case parkIn:
+		return s.parkedBy(i)
+	case surveyNow:
+		return s.surveyedBy(i)
+	case *duty:
+		s.onDuty(i.v)
 	}
 	return nil
 }
@@ -196,8 +202,6 @@ func (s *Session) take(a control.Action) error {
 	switch {
 	case s.over || s.ctx.Err() != nil:
 		return &control.Error{Code: control.CodeNotFound, Message: "the call has just ended"}
-	case unknown(a.Change) != "":
-		return &control.Error{Code: control.CodeUnsupported, Message: "this edge does not know " + unknown(a.Change)}
 	case a.IfMatch != "" && a.IfMatch != strconv.Itoa(s.tag):
 		return &control.Error{Code: control.CodePrecondition, Message: "the call has changed: its etag is now " + strconv.Itoa(s.tag)}
 	}
@@ -258,17 +262,6 @@ func (s *Session) changeByURL(target webhooks.Target, data webhooks.EventData) {
 	s.settleAction(webhooks.EventActionFailed, data)
 }
 
-// unknown names what this edge cannot do of a change, "" for nothing.
-func unknown(c webhooks.Action) string {
-	switch c.Op.(type) {
-	case nil, *webhooks.OpHangUp, *webhooks.OpDisconnect, *webhooks.OpDrop, *webhooks.OpMute, *webhooks.OpUnmute, *webhooks.OpHold, *webhooks.OpUnhold,
-		*webhooks.OpDigits, *webhooks.OpPlay, *webhooks.OpSay, *webhooks.OpRecording,
-		*webhooks.OpListen, *webhooks.OpWhisper, *webhooks.OpBarge:
-		return ""
-	}
-	return "the op " + c.Op.Op()
-}
-
 // opName is the op of a change as events tell it, "" where a program replaced what ran.
 func opName(a control.Action) string {
 	if a.Change.Op == nil {
@@ -287,6 +280,9 @@ func (s *Session) showTag() {
 // drainActions tells those who asked for a change too late.
 func (s *Session) drainActions() {
 	for _, o := range s.acting {
+		if o.made.Load() {
+			o.done(nil)
+		}
 		o.done(errTooLate)
 	}
 	if s.pending != nil {

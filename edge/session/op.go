@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/edge/media"
@@ -24,6 +25,15 @@ import (
 //	play, say      failed        self      self, or both                   self, or the room
 //	recording      made          made      made                            made
 //	disconnect     ends it       ends it   ends it and the other           ends the conference
+//	transfer       failed        failed    the other calls the target      failed
+//	consult        failed        failed    the other waits: see aside      failed
+//	park           failed        failed    the other goes into a slot      failed
+//	survey         failed        failed    see surveyOther                 failed
+//	drop           failed        failed    hangs up one of the talk        takes one out
+//	retarget       while its dial rings: another is rung instead; else failed
+//
+// priority, move and assign are made while the call waits in a queue, listen, whisper and barge in a talk or a conference,
+// intercept in a talk; anywhere else they fail.
 //
 // On a leg of ours that still rings only a hang-up can be made, what replaces its program, and pick_up.
 
@@ -32,6 +42,8 @@ type acting struct {
 	s    *Session
 	data webhooks.EventData // of its event, when it is completed
 	told bool
+	away bool        // another goroutine tells of it, also after the end of the call
+	made atomic.Bool // it is, whatever the leg comes to before it tells
 }
 
 var (
@@ -50,7 +62,11 @@ func (o *acting) done(err error) {
 	}
 	o.told = true
 	if err != nil {
-		o.s.settleAction(webhooks.EventActionFailed, webhooks.EventData{ActionID: o.data.ActionID, Op: o.data.Op, Message: err.Error()})
+		data := webhooks.EventData{ActionID: o.data.ActionID, Op: o.data.Op, Message: err.Error()}
+		if known, ok := errors.AsType[*notTaken](err); ok {
+			data.Code = string(known.cause)
+		}
+		o.s.settleAction(webhooks.EventActionFailed, data)
 		return
 	}
 	o.s.settleAction(webhooks.EventActionCompleted, o.data)
@@ -89,7 +105,7 @@ func (s *Session) actBeside(a control.Action) bool {
 func (s *Session) forgetTold() {
 	left := s.acting[:0]
 	for _, o := range s.acting {
-		if !o.told {
+		if !o.away && !o.told {
 			left = append(left, o)
 		}
 	}
@@ -117,6 +133,8 @@ func (s *Session) act(o *acting, op webhooks.Op) error {
 			return p.far.ask(o, op)
 		}
 		return s.disconnect()
+	case *webhooks.OpRetarget:
+		return s.retarget(op)
 	}
 	if !s.answered() {
 		return errUnanswered
@@ -139,11 +157,16 @@ func (s *Session) act(o *acting, op webhooks.Op) error {
 		return s.playBeside(o, op)
 	case *webhooks.OpSay:
 		return s.sayBeside(o, op)
+	case *webhooks.OpPriority, *webhooks.OpMove, *webhooks.OpAssign:
+		return s.changeQueued(o, op)
+	}
+	if made, err := s.actOnTalk(o, op); made {
+		return err
 	}
 	if s.participant != nil {
 		return s.conferenceOp(op, &o.data)
 	}
-	return fmt.Errorf("%s: %w", op.Op(), errNobody)
+	return s.superviseTalk(o, op)
 }
 
 // actRinging makes a live change to a leg of ours that is not answered yet; false: it replaces its program.
@@ -155,6 +178,14 @@ func (s *Session) actRinging(a control.Action) bool {
 	s.noteAction(a)
 	s.showTag()
 	o := &acting{s: s, data: webhooks.EventData{ActionID: a.ActionID, Op: opName(a)}}
+	if op, is := a.Change.Op.(*webhooks.OpPickUp); is {
+		s.acting = append(s.acting, o)
+		if err := s.pickedUpBy(o, op); !errors.Is(err, errLater) {
+			o.done(err)
+		}
+		s.forgetTold()
+		return true
+	}
 	o.done(errUnanswered)
 	return true
 }
@@ -221,6 +252,9 @@ func (s *Session) meanwhile(get func(context.Context) (*media.Prompt, error)) (*
 
 // partner is whom the leg speaks with; nil for nobody.
 func (s *Session) partner() *Session {
+	if s.aside != nil {
+		return s.aside.target
+	}
 	s.mu.Lock()
 	b, with := s.bond, s.with
 	s.mu.Unlock()
@@ -265,6 +299,12 @@ func (s *Session) disconnect() error {
 	end := ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI}
 	if o := s.partner(); o != nil {
 		o.cancel(end)
+	}
+	if s.aside != nil {
+		s.aside.partner.cancel(end)
+	}
+	if m := s.merged.Load(); m != nil {
+		m.cancel(end)
 	}
 	s.cancel(end)
 	return nil

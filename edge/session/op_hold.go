@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hookswitch/hookswitch/edge/media"
@@ -26,6 +27,8 @@ func (s *Session) holdOther(o *acting, prompts *webhooks.Sub) error {
 		}
 	case other == nil:
 		return fmt.Errorf("there is nobody to hold: %w", errNobody)
+	case s.merged.Load() != nil:
+		return errors.New("three speak with each other, whom one of them cannot put on hold; use mute, or drop")
 	case s.holding != nil:
 		return nil
 	default:
@@ -43,16 +46,21 @@ func (s *Session) holdOther(o *acting, prompts *webhooks.Sub) error {
 
 // fetchHold gets what who is held is to hear. Until it is there, and when there is none, that is silence.
 func (s *Session) fetchHold(o *acting, prompts *webhooks.Sub) {
-	var audio []*media.Prompt
-	var failure error
-	after := func() {
+	s.fetchPrompts(prompts, func(audio []*media.Prompt, failure error) {
 		if failure != nil {
 			o.done(fmt.Errorf("held, in silence: %w", plain(failure)))
 			return
 		}
 		s.heldHears(audio)
 		o.done(nil)
-	}
+	})
+}
+
+// fetchPrompts gets prompts apart, and has what follows from it done on the leg's own goroutine.
+func (s *Session) fetchPrompts(prompts *webhooks.Sub, then func([]*media.Prompt, error)) {
+	var audio []*media.Prompt
+	var failure error
+	after := func() { then(audio, failure) }
 	if prompts.Target == nil {
 		get := s.promptsFor(prompts.Instructions, s.base)
 		s.apart(func(ctx context.Context) { audio, failure = get(ctx) }, after)

@@ -109,7 +109,12 @@ func (s *Session) park(i *webhooks.Park) *webhooks.Trigger {
 		s.spawn(func() { leave(given, err) })
 		return s.failed(refusal(err))
 	}
-	defer s.spawn(func() { s.leaveSlot(q.ID) })
+	return s.stayIn(q.ID, given)
+}
+
+// stayIn is the stay in a slot that was given, until it is given back.
+func (s *Session) stayIn(id string, given control.Parked) *webhooks.Trigger {
+	defer s.spawn(func() { s.leaveSlot(id) })
 	a := &parking{place: place{s.account, given.Slot}, s: s, since: time.Now(), knock: make(chan struct{}, 1), left: make(chan struct{})}
 	defer close(a.left)
 	s.emit(webhooks.EventCallParked, webhooks.EventData{Slot: a.slot})
@@ -256,8 +261,8 @@ func (s *Session) talkParked(a *parking, by *pickup, gone <-chan struct{}) *webh
 
 // converse is what a leg does that is bridged with another which goes its own way when left is closed.
 func (s *Session) converse(left <-chan struct{}) *webhooks.Trigger {
-	s.peerGone, s.news = left, nil
-	defer func() { s.peerGone = nil }()
+	s.peerGone, s.news, s.conversing = left, nil, true
+	defer func() { s.peerGone, s.conversing = nil, false }()
 	defer s.leg.Unbridge()
 	for {
 		woke, e := s.wait(nil)

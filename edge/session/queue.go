@@ -36,6 +36,8 @@ type waiter struct {
 	refused   error
 	rejoins   bool // its entry is gone: it has to join anew
 	gone      bool
+
+	changing <-chan struct{} // closed when the newest live change to it is made; the session's own; nil when there was none
 }
 
 // enqueue has the call wait in a queue until it is taken out of it, and then speak with whoever took it.
@@ -55,7 +57,11 @@ func (s *Session) enqueue(i *webhooks.Enqueue) *webhooks.Trigger {
 		return t
 	}
 	t := &webhooks.Trigger{Outcome: webhooks.Failed} // should this goroutine panic
-	defer func() { s.leaveQueue(w, t) }()
+	s.queued = w
+	defer func() {
+		s.queued = nil
+		s.leaveQueue(w, t)
+	}()
 	t = s.stayQueued(w)
 	return t
 }
@@ -354,6 +360,8 @@ func (s *Session) talkInBond(by webhooks.EndedBy) *webhooks.Trigger {
 			return partedFrom(partner, b.why, by)
 		case woke == wokeOrder && s.order.handover != nil:
 			s.handOver(s.order.handover, s.order.bond)
+		case woke == wokeOrder && s.order.consult != nil:
+			s.consultBeside(s.order.consult, s.order.bond, nil)
 		case woke == wokeOrder:
 			s.order.refuse()
 		case woke == wokeDigit:

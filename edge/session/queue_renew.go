@@ -276,7 +276,7 @@ func (c *Calls) renew(ctx context.Context, r control.QueueRenewal, some []renewi
 	}
 	for _, e := range told.Entries {
 		if w, ok := named[e.ID]; ok {
-			w.stood(e, w.alone)
+			w.stood(e, w.queue, w.alone)
 		}
 	}
 	for _, id := range told.Lost {
@@ -287,12 +287,13 @@ func (c *Calls) renew(ctx context.Context, r control.QueueRenewal, some []renewi
 	return true
 }
 
-// stood takes over how things stand. alone is whether no leg had come when it was asked for: then an entry that is connected
-// was confirmed for a leg that went away in the same moment, and the call has to join again.
-func (w *waiter) stood(e control.QueueStood, alone bool) {
+// stood takes over how things stand. queue is what the edge had said it is in: news that a move has overtaken is nothing.
+// alone is whether no leg had come when it was asked for: then an entry that is connected was confirmed for a leg that went
+// away in the same moment, and the call has to join again.
+func (w *waiter) stood(e control.QueueStood, queue webhooks.QueueID, alone bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.gone || w.talking {
+	if w.gone || w.talking || w.entry.ID != e.ID || w.entry.QueueID != queue {
 		return
 	}
 	w.claim = max(w.claim, e.Claim)

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -83,10 +84,12 @@ type Session struct {
 	given   sync.Map     // URL → *media.Prompt: audio that was an application's answer
 
 	parties  chan party      // of the dial that runs; nil otherwise
+	ringing  *dialing        // the dial that runs, until somebody is connected; nil otherwise
 	party    party           // the newest from it
 	peerGone <-chan struct{} // closed when the bridged leg leaves; nil when there is none
 	called   <-chan struct{} // closed when the wait program that runs has no more to wait for; nil when there is none
 	news     <-chan struct{} // of what else the verb that runs waits for; nil when there is nothing
+	rungBy   *dialing        // of a dialled leg: the dial; its fields are its session's
 	detach   func() bool     // of a dialled leg: its end no longer follows from that of the dial
 
 	besides  chan func()   // what follows from work done apart
@@ -94,9 +97,15 @@ type Session struct {
 	pressing []func(error) // whom to tell of keys that are being sent, in their order
 	muted    bool          // by a live change
 	holding  *holding      // of whom the leg speaks with; nil for none
-	played   []played      // beside the program
+	aside    *aside        // with whom it speaks while its partner waits, by a live change; nil for none
+	surveys  []*surveyAsk  // for whom it speaks with when it leaves
+	// conversing: it speaks with one that it shares no bond with.
+	conversing bool
+	merged     atomic.Pointer[merged] // the talk of three that it is in; nil for none
+	played     []played               // beside the program
 
 	participant *participant // in the conference it is in; nil when it is in none
+	queued      *waiter      // its stay in a queue; nil when it is in none
 	waiting     *waiting     // what the wait program that runs is for; nil when there is none
 
 	status statusQueue

@@ -24,10 +24,12 @@ const (
 type handover struct {
 	dial webhooks.Dial
 
-	done   chan struct{}
-	callID webhooks.CallID // of the target that answered, or was tried last
-	ok     bool            // they are connected
-	end    ended           // else why not
+	done    chan struct{}
+	callID  webhooks.CallID  // of the target that answered, or was tried last
+	ok      bool             // they are connected
+	end     ended            // else why not
+	outcome webhooks.Outcome // of calling the target, where it was not reached
+	refused bool             // nobody was called
 }
 
 // transfers reports whether a live change hands over whom the leg speaks with: its program begins with a transfer. The
@@ -151,6 +153,9 @@ func (s *Session) returned(b *bond, t *webhooks.Trigger) *webhooks.Trigger {
 		case woke == wokeOrder && s.order.handover != nil && s.order.bond == b: // now it is the partner who transfers
 			s.handOver(s.order.handover, b)
 			b = s.bonded()
+		case woke == wokeOrder && s.order.consult != nil && s.order.bond == b:
+			s.consultBeside(s.order.consult, b, nil)
+			b = s.bonded()
 		case woke == wokeOrder:
 			s.order.refuse()
 		case woke == wokeDigit:
@@ -179,25 +184,9 @@ func (s *Session) transferAttended(i *webhooks.Transfer, b *bond) *webhooks.Trig
 	s.leg.Unbridge()
 	music := s.playMusic(partner)
 	defer partner.leg.StopPlay(music)
-	d := &dialing{Dial: &dial, s: s, from: s.partyName(), parties: make(chan party, 2)}
-	d.ctx, d.cancel = context.WithCancelCause(s.ctx)
+	d := s.callAside(&dial, b)
 	defer d.giveUp(nil)
-	s.parties = d.parties
-	defer func() { s.parties = nil }()
-	s.spawn(func() {
-		select {
-		case <-b.over: // nobody is left to be transferred
-			d.cancel(partnerLeft)
-		case <-d.ctx.Done():
-		}
-	})
-	d.play()
-	d.call()
-	target, t := d.await()
-	s.leg.StopPlay(d.ringback)
-	if t != nil {
-		d.giveUp(t)
-	}
+	target, t := d.reach()
 	switch {
 	case t != nil && t.Outcome == webhooks.Redirected:
 		s.replaced(b)
@@ -218,6 +207,35 @@ func (s *Session) transferAttended(i *webhooks.Transfer, b *bond) *webhooks.Trig
 	return s.consult(b, target, music)
 }
 
+// callAside calls somebody for this leg to speak with while its partner waits. That is over when the partner leaves.
+func (s *Session) callAside(dial *webhooks.Dial, b *bond) *dialing {
+	d := &dialing{Dial: dial, s: s, from: s.partyName(), parties: make(chan party, 2)}
+	d.ctx, d.cancel = context.WithCancelCause(s.ctx)
+	s.spawn(func() {
+		select {
+		case <-b.over: // nobody is left to be transferred
+			d.cancel(partnerLeft)
+		case <-d.ctx.Done():
+		}
+	})
+	return d
+}
+
+// reach rings whom a leg wants to speak with aside; the trigger is set when that was not to be.
+func (d *dialing) reach() (*Session, *webhooks.Trigger) {
+	s := d.s
+	s.parties = d.parties
+	defer func() { s.parties = nil }()
+	d.play()
+	d.call()
+	target, t := d.await()
+	s.leg.StopPlay(d.ringback)
+	if t != nil {
+		d.giveUp(t)
+	}
+	return target, t
+}
+
 // notReached is the outcome of an attended transfer whose target could not be spoken with.
 func notReached(t *webhooks.Trigger) *webhooks.Trigger {
 	out := &webhooks.Trigger{Outcome: webhooks.NoAnswer, CallID: t.CallID, SIPCode: t.SIPCode, Cause: t.Cause}
@@ -230,12 +248,17 @@ func notReached(t *webhooks.Trigger) *webhooks.Trigger {
 // returnedAt connects this leg with its partner again, unless that speaks with somebody else by now, and speaks with it to
 // the end.
 func (s *Session) returnedAt(b *bond, t *webhooks.Trigger) *webhooks.Trigger {
+	s.bridgeAgain(b)
+	return s.returned(b, t)
+}
+
+// bridgeAgain lets the two of a bond hear each other again, unless the partner speaks with somebody else by now.
+func (s *Session) bridgeAgain(b *bond) {
 	if b.other(s).bonded() == b {
 		if err := media.Bridge(s.leg, b.other(s).leg); err != nil {
 			b.end(s.leaving())
 		}
 	}
-	return s.returned(b, t)
 }
 
 // consultation is an attended transfer while its leg speaks with the target.
@@ -251,15 +274,7 @@ type consultation struct {
 // consult speaks with the target of an attended transfer.
 func (s *Session) consult(b *bond, target *Session, music media.PlayID) *webhooks.Trigger {
 	c := &consultation{s: s, partner: b.other(s), held: b, target: target, with: newBond(nil, s, target, nil), music: music}
-	target.detach()
-	target.enter(c.with)
-	if err := media.Bridge(s.leg, target.leg); err != nil {
-		c.with.end(partnerLeft)
-	} else {
-		s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: target.id})
-		target.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: s.id})
-	}
-	s.peerGone, s.news = c.with.over, b.over
+	c.begin()
 	for {
 		woke, e := s.wait(nil)
 		switch {
@@ -293,6 +308,20 @@ func (s *Session) consult(b *bond, target *Session, music media.PlayID) *webhook
 			return s.interrupted()
 		}
 	}
+}
+
+// begin lets the leg speak with the target.
+func (c *consultation) begin() {
+	s, target := c.s, c.target
+	target.detach()
+	target.enter(c.with)
+	if err := media.Bridge(s.leg, target.leg); err != nil {
+		c.with.end(partnerLeft)
+	} else {
+		s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: target.id})
+		target.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: s.id})
+	}
+	s.peerGone, s.news = c.with.over, c.held.over
 }
 
 // complete connects the two others. False: one of them is not there any more.
@@ -351,7 +380,7 @@ func (s *Session) handOver(h *handover, b *bond) {
 	s.leg.StopPlay(d.ringback)
 	if t != nil {
 		d.giveUp(t)
-		h.callID, h.end = t.CallID, ended{cause: t.Cause, code: t.SIPCode}
+		h.callID, h.end, h.outcome = t.CallID, ended{cause: t.Cause, code: t.SIPCode}, t.Outcome
 		if t.Outcome != webhooks.Hangup && t.Outcome != webhooks.Redirected && !b.isOver() && s.bonded() == b {
 			if err := media.Bridge(s.leg, b.other(s).leg); err != nil {
 				b.end(partnerLeft)

@@ -19,6 +19,7 @@ type Queues struct {
 	OnTakeCaller    func(context.Context, control.QueueTake) (control.QueueTaken, error)
 	OnConfirmCaller func(context.Context, control.QueueClaim) error
 	OnReturnCaller  func(context.Context, control.QueueReturn) error
+	OnChangeCaller  func(context.Context, control.QueueChange) (control.QueueStood, error)
 }
 
 var _ control.Queues = (*Queues)(nil)
@@ -41,6 +42,9 @@ func (c *Queues) ConfirmCaller(ctx context.Context, q control.QueueClaim) error 
 }
 func (c *Queues) ReturnCaller(ctx context.Context, q control.QueueReturn) error {
 	return told(ctx, c.OnReturnCaller, q)
+}
+func (c *Queues) ChangeCaller(ctx context.Context, q control.QueueChange) (control.QueueStood, error) {
+	return call(ctx, c.OnChangeCaller, q)
 }
 
 // everyQueueMessage sends each message of Queues over the joint, with all its fields.
@@ -84,6 +88,16 @@ func everyQueueMessage(t *testing.T, join Join) {
 		func(fn func(context.Context, control.QueueTake) (control.QueueTaken, error)) { half.OnTakeCaller = fn }, c.TakeCaller)
 	exchange(t, "TakeCaller of a call", control.QueueTake{AccountID: "acc_1", CallID: "call_1", Leg: "call_2", EdgeID: "edge_2", BootID: "c"}, control.QueueTaken{},
 		func(fn func(context.Context, control.QueueTake) (control.QueueTaken, error)) { half.OnTakeCaller = fn }, c.TakeCaller)
+
+	priority := 0
+	exchange(t, "ChangeCaller",
+		control.QueueChange{
+			AccountID: "acc_1", CallID: "call_1", QueueID: "que_1", Do: control.QueueMove, Priority: &priority, Queue: "service", Agent: "agt_1",
+		},
+		control.QueueStood{ID: "wait_1", Status: control.QueueWaiting, Claim: 8, QueueStanding: standing, Moved: &entry},
+		func(fn func(context.Context, control.QueueChange) (control.QueueStood, error)) {
+			half.OnChangeCaller = fn
+		}, c.ChangeCaller)
 
 	claim := control.QueueClaim{AccountID: "acc_1", ID: "wait_1", Claim: 8}
 	tell(t, "LeaveQueue", control.QueueLeave{AccountID: "acc_1", ID: "wait_1", Token: 3, Reason: webhooks.Timeout},
