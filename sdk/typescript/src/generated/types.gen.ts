@@ -1413,7 +1413,7 @@ export type EventData = {
      */
     mailbox?: string;
     /**
-     * Where a call is parked.
+     * Where a call is parked; also of the call.action.completed of park.
      */
     slot?: string;
     survey_id?: string;
