@@ -161,7 +161,7 @@ func (d *deployment) readCredentials() {
 		home = argument(d.control.cmd.Args, "--data")
 	}
 	path := filepath.Join(home, "credentials")
-	eventually(d.t, time.Minute, func() string { return d.waiting(d.control, exists(path)) })
+	eventually(d.t, 3*time.Minute, func() string { return d.waiting(d.control, exists(path)) })
 	info, err := os.Stat(path)
 	if err != nil {
 		d.t.Fatal(err)
