@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -38,32 +36,11 @@ type Batch struct {
 // what is stored already is passed over. After a gap nothing more is stored. Errors: ErrFenced, ErrRefused; with any
 // other the events may be published again.
 //
-// Why the batches of several calls share a transaction: each commit waits for the disk, and an edge publishes several
-// calls at once. Whoever comes first stores what has gathered behind it.
+// Batches of several calls share a transaction: an edge publishes several calls at once.
 func (s *Service) Publish(ctx context.Context, b Batch) (expect int64, err error) {
-	p := &publication{batch: b, turn: make(chan bool, 1)}
-	if !s.group.join(p) {
-		select {
-		case lead := <-p.turn:
-			if !lead {
-				return p.expect, p.err
-			}
-		case <-ctx.Done():
-			if s.group.leave(p) {
-				return 0, context.Cause(ctx)
-			}
-			if lead := <-p.turn; !lead {
-				return p.expect, p.err
-			}
-		}
-	}
-	taken := s.group.take()
-	s.publish(ctx, taken)
-	s.group.pass()
-	for _, other := range taken {
-		if other != p {
-			other.turn <- false
-		}
+	p := &publication{batch: b}
+	if err := s.group.Do(ctx, p, s.publish); err != nil {
+		return 0, err
 	}
 	return p.expect, p.err
 }
@@ -73,68 +50,13 @@ type publication struct {
 	batch  Batch
 	expect int64
 	err    error
-	turn   chan bool // false: done by another; true: lead
 }
 
-// group lets one of those who publish at the same time do it for all.
-type group struct {
-	mu      sync.Mutex // guards what follows
-	waiting []*publication
-	busy    bool
-}
-
-// groupMost bounds the batches of one transaction.
-const groupMost = 64
-
-// join waits in line; true: there is nobody before, lead.
-func (g *group) join(p *publication) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.waiting = append(g.waiting, p)
-	if g.busy {
-		return false
-	}
-	g.busy = true
-	return true
-}
-
-// leave gives the place in the line up; false: it is too late for that.
-func (g *group) leave(p *publication) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at := slices.Index(g.waiting, p)
-	if at < 0 || len(p.turn) > 0 {
-		return false
-	}
-	g.waiting = slices.Delete(g.waiting, at, at+1)
-	return true
-}
-
-// take is what the leader stores.
-func (g *group) take() []*publication {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := min(len(g.waiting), groupMost)
-	taken := slices.Clone(g.waiting[:n])
-	g.waiting = slices.Delete(g.waiting, 0, n)
-	return taken
-}
-
-// pass hands the lead to the next in line.
-func (g *group) pass() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.busy = len(g.waiting) > 0
-	if g.busy {
-		g.waiting[0].turn <- true
-	}
-}
-
-// publishWithin bounds one transaction, which goes on when its leader's own asker has gone: others wait for it too.
+// publishWithin bounds one transaction.
 const publishWithin = 10 * time.Second
 
 func (s *Service) publish(ctx context.Context, all []*publication) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
+	ctx, cancel := context.WithTimeout(ctx, publishWithin)
 	defer cancel()
 	err := s.store(ctx, all)
 	if err == nil {

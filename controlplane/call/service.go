@@ -37,7 +37,7 @@ type Service struct {
 	// stay for now; nil is nothing.
 	Release func(ctx context.Context, tx *db.Tx, account webhooks.AccountID, calls []webhooks.CallID) (stay []webhooks.CallID, err error)
 
-	group group
+	group db.Group[*publication]
 }
 
 // Operations are the functions of calls.yaml.

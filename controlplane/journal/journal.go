@@ -7,11 +7,11 @@ package journal
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -35,6 +35,8 @@ type Service struct {
 	DB    *db.DB
 	Blobs *blob.Store
 	Calls *call.Service
+
+	group db.Group[*piece]
 }
 
 // row is what is known of a journal. Its call's record may be gone already.
@@ -75,6 +77,8 @@ var ids = regexp.MustCompile(`^[a-z]+_[0-9A-Za-z]+$`)
 
 // Append stores chunks of a call whose events are stored already. It is idempotent by (call, epoch, number). Errors:
 // call.ErrFenced, call.ErrRefused; with any other the chunks may be sent again.
+//
+// Chunks of several journals share a transaction: an edge sends several at once.
 func (s *Service) Append(ctx context.Context, o call.Owner, chunks []Chunk) error {
 	if len(chunks) == 0 {
 		return nil
@@ -82,38 +86,129 @@ func (s *Service) Append(ctx context.Context, o call.Owner, chunks []Chunk) erro
 	if err := check(o, chunks); err != nil {
 		return err
 	}
-	if err := s.owned(ctx, o); err != nil {
+	p := &piece{owner: o, chunks: chunks}
+	if err := s.group.Do(ctx, p, s.append); err != nil {
 		return err
 	}
+	return p.err
+}
+
+// piece is chunks of one journal on their way into the database.
+type piece struct {
+	owner  call.Owner
+	chunks []Chunk
+	err    error
+}
+
+// appendWithin bounds one transaction.
+const appendWithin = 10 * time.Second
+
+// append stores the pieces of several journals in one transaction. What the database does not take of one must not hold up
+// the others: when it fails, each is stored alone.
+func (s *Service) append(ctx context.Context, all []*piece) {
+	ctx, cancel := context.WithTimeout(ctx, appendWithin)
+	defer cancel()
+	if s.store(ctx, all) == nil {
+		return
+	}
+	for _, p := range all {
+		if err := s.store(ctx, []*piece{p}); err != nil {
+			p.err = err
+		}
+	}
+}
+
+// store writes pieces in one transaction. What is wrong with one alone is in its err.
+func (s *Service) store(ctx context.Context, all []*piece) error {
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		now := db.Now()
-		r := &row{CallID: string(o.CallID), AccountID: string(o.AccountID), CreatedAt: now, UpdatedAt: now}
-		// Writing first: of two that append to one journal the second waits, and reads what the first has left.
-		_, err := tx.Write().NewInsert().Model(r).On("CONFLICT (call_id) DO UPDATE").Set("updated_at = EXCLUDED.updated_at").Exec(ctx)
+		taken, err := owned(ctx, tx, all)
+		if err != nil || len(taken) == 0 {
+			return err
+		}
+		rows, err := touch(ctx, tx, taken)
 		if err != nil {
-			return db.Check(err)
+			return err
 		}
-		if err := tx.Read().NewSelect().Model(r).WherePK().Scan(ctx); err != nil {
-			return db.Check(err)
-		}
-		if r.Gone {
-			return fmt.Errorf("%w: the call's record is kept no longer", call.ErrRefused)
-		}
-		return add(ctx, tx, r, o.Epoch, chunks)
+		return add(ctx, tx, rows, taken)
 	})
 }
 
-// add writes what the blob does not have, and says so in the row.
-func add(ctx context.Context, tx *db.Tx, r *row, epoch int64, chunks []Chunk) error {
+// owned gives the pieces whose calls are their accounts' and that nobody has taken over.
+func owned(ctx context.Context, tx *db.Tx, all []*piece) (taken []*piece, err error) {
+	ids := make([]webhooks.CallID, len(all))
+	for i, p := range all {
+		ids[i] = p.owner.CallID
+	}
+	var found []call.Call
+	if err := tx.Read().NewSelect().Model(&found).Column("id", "account_id", "epoch").Where("id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return nil, db.Check(err)
+	}
+	calls := make(map[string]*call.Call, len(found))
+	for i := range found {
+		calls[found[i].ID] = &found[i]
+	}
+	for _, p := range all {
+		switch c := calls[string(p.owner.CallID)]; {
+		case c == nil:
+			p.err = fmt.Errorf("%w: there is no call %s", call.ErrRefused, p.owner.CallID)
+		case c.AccountID != string(p.owner.AccountID):
+			p.err = fmt.Errorf("%w: the call is not of account %s", call.ErrRefused, p.owner.AccountID)
+		case p.owner.Epoch < c.Epoch:
+			p.err = call.ErrFenced
+		default:
+			p.err = nil
+			taken = append(taken, p)
+		}
+	}
+	return taken, nil
+}
+
+// touch makes the rows that are not there, and reads them all. Writing first: of two that append to one journal the second
+// waits, and reads what the first has left.
+func touch(ctx context.Context, tx *db.Tx, all []*piece) (map[string]*row, error) {
+	now, rows := db.Now(), map[string]*row{}
+	for _, p := range all {
+		id := string(p.owner.CallID)
+		rows[id] = &row{CallID: id, AccountID: string(p.owner.AccountID), CreatedAt: now, UpdatedAt: now}
+	}
+	// In the order of their keys, so that two processes do not wait for each other.
+	ids := slices.Sorted(maps.Keys(rows))
+	list := make([]*row, len(ids))
+	for i, id := range ids {
+		list[i] = rows[id]
+	}
+	_, err := tx.Write().NewInsert().Model(&list).On("CONFLICT (call_id) DO UPDATE").Set("updated_at = EXCLUDED.updated_at").Exec(ctx)
+	if err != nil {
+		return nil, db.Check(err)
+	}
+	var found []row
+	if err := tx.Read().NewSelect().Model(&found).Where("call_id IN (?)", bun.List(ids)).Scan(ctx); err != nil {
+		return nil, db.Check(err)
+	}
+	for i := range found {
+		rows[found[i].CallID] = &found[i]
+	}
+	return rows, nil
+}
+
+// add writes what the blobs do not have, and says so in the rows.
+func add(ctx context.Context, tx *db.Tx, rows map[string]*row, all []*piece) error {
 	var fresh []chunk
-	whole := r.Whole
-	for _, c := range chunks {
-		number := int64(c.Number)
-		if epoch < r.SealedEpoch || epoch == r.SealedEpoch && number <= r.SealedNumber {
+	whole := map[string]bool{} // of the journals that something is added to
+	for _, p := range all {
+		r, epoch := rows[string(p.owner.CallID)], p.owner.Epoch
+		if r.Gone {
+			p.err = fmt.Errorf("%w: the call's record is kept no longer", call.ErrRefused)
 			continue
 		}
-		fresh = append(fresh, chunk{CallID: r.CallID, AccountID: r.AccountID, Epoch: epoch, Number: number, Entries: storable(c.Text)})
-		whole = c.Last
+		for _, c := range p.chunks {
+			number := int64(c.Number)
+			if epoch < r.SealedEpoch || epoch == r.SealedEpoch && number <= r.SealedNumber {
+				continue
+			}
+			fresh = append(fresh, chunk{CallID: r.CallID, AccountID: r.AccountID, Epoch: epoch, Number: number, Entries: storable(c.Text)})
+			whole[r.CallID] = c.Last
+		}
 	}
 	if len(fresh) == 0 {
 		return nil
@@ -121,8 +216,22 @@ func add(ctx context.Context, tx *db.Tx, r *row, epoch int64, chunks []Chunk) er
 	if _, err := tx.Write().NewInsert().Model(&fresh).On("CONFLICT (call_id, epoch, number) DO NOTHING").Exec(ctx); err != nil {
 		return db.Check(err)
 	}
-	_, err := tx.Write().NewUpdate().Model((*row)(nil)).Set("pending = ?", true).Set("whole = ?", whole).Where("call_id = ?", r.CallID).Exec(ctx)
-	return db.Check(err)
+	for _, is := range []bool{true, false} {
+		var ids []string
+		for id, last := range whole {
+			if last == is && (!rows[id].Pending || rows[id].Whole != is) {
+				ids = append(ids, id)
+			}
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		_, err := tx.Write().NewUpdate().Model((*row)(nil)).Set("pending = ?", true).Set("whole = ?", is).Where("call_id IN (?)", bun.List(ids)).Exec(ctx)
+		if err != nil {
+			return db.Check(err)
+		}
+	}
+	return nil
 }
 
 func check(o call.Owner, chunks []Chunk) error {
@@ -133,23 +242,6 @@ func check(o call.Owner, chunks []Chunk) error {
 		if c.Number < 1 || c.Number > maxChunks || len(c.Text) > maxChunk {
 			return fmt.Errorf("%w: chunk %d of a journal with %d bytes; there may be %d with %d each", call.ErrRefused, c.Number, len(c.Text), maxChunks, maxChunk)
 		}
-	}
-	return nil
-}
-
-// owned checks that the call is the account's and that nobody has taken it over.
-func (s *Service) owned(ctx context.Context, o call.Owner) error {
-	var c call.Call
-	err := s.DB.Read().NewSelect().Model(&c).Column("account_id", "epoch").Where("id = ?", o.CallID).Scan(ctx)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("%w: there is no call %s", call.ErrRefused, o.CallID)
-	case err != nil:
-		return db.Check(err)
-	case c.AccountID != string(o.AccountID):
-		return fmt.Errorf("%w: the call is not of account %s", call.ErrRefused, o.AccountID)
-	case o.Epoch < c.Epoch:
-		return call.ErrFenced
 	}
 	return nil
 }

@@ -417,3 +417,51 @@ func TestManyAppendAndSealAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Chunks of several journals are stored in one transaction: what is refused of one must not touch another.
+func TestWhatIsRefusedHoldsUpNobodyElse(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := newFixture(t, d)
+		other := owner(1)
+		other.CallID = "call_2"
+		e := webhooks.Event{ID: webhooks.NewEventID(), Type: webhooks.EventCallInitiated, Sequence: 1, OccurredAt: db.Now()}
+		if _, err := f.calls.Publish(t.Context(), call.Batch{Owner: other, Events: []webhooks.Event{e}}); err != nil {
+			t.Fatal(err)
+		}
+		unknown, foreign, fenced := owner(1), owner(1), owner(0)
+		unknown.CallID, foreign.AccountID = "call_3", "acc_other"
+		cases := []struct {
+			owner call.Owner
+			piece journal.Chunk
+			want  error
+		}{
+			{owner(1), piece(1, false, 1), nil},
+			{unknown, piece(1, true, 2), call.ErrRefused},
+			{other, piece(1, true, 3), nil},
+			{foreign, piece(2, true, 4), call.ErrRefused},
+			{fenced, piece(2, true, 5), call.ErrFenced},
+			{owner(1), piece(1, false, 6), nil}, // again
+		}
+		var all sync.WaitGroup
+		for i, c := range cases {
+			all.Go(func() {
+				if err := f.journals.Append(t.Context(), c.owner, []journal.Chunk{c.piece}); !errors.Is(err, c.want) {
+					t.Errorf("case %d: %v, want %v", i, err, c.want)
+				}
+			})
+		}
+		all.Wait()
+		for id, want := range map[string]int64{"call_1": 1, "call_2": 1, "call_3": 0} {
+			n, err := d.Read().NewSelect().Table("journal_chunks").Where("call_id = ?", id).Count(t.Context())
+			if err != nil || n != want {
+				t.Errorf("%d chunks of %s are stored (%v), want %d", n, id, err, want)
+			}
+		}
+		for id, want := range map[string]bool{"call_1": false, "call_2": true} {
+			var whole bool
+			if err := d.Read().NewSelect().Table("journals").Column("whole").Where("call_id = ?", id).Scan(t.Context(), &whole); err != nil || whole != want {
+				t.Errorf("the journal of %s is whole: %v (%v), want %v", id, whole, err, want)
+			}
+		}
+	})
+}

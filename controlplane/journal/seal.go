@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -22,6 +24,8 @@ const (
 	// sealMost bounds the journals of one round, and goneMost those removed in one.
 	sealMost = 200
 	goneMost = 500
+	// sealTogether is how many are sealed in one transaction.
+	sealTogether = 50
 	// maxText bounds what is read of a blob: a journal has far less, even after several take-overs.
 	maxText = 16 << 20
 )
@@ -47,10 +51,8 @@ func (s *Service) sealAll(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(append(errs, db.Check(err))...)
 		}
-		for i := range due {
-			if err := s.seal(ctx, pack, &due[i]); err != nil {
-				errs = append(errs, fmt.Errorf("journal of %s: %w", due[i].CallID, err))
-			}
+		for part := range slices.Chunk(due, sealTogether) {
+			errs = append(errs, s.seal(ctx, pack, part)...)
 		}
 		// With a store that is away there is no point in trying all the others.
 		if len(due) < sealMost || len(errs) > 0 {
@@ -60,51 +62,87 @@ func (s *Service) sealAll(ctx context.Context) error {
 	}
 }
 
-// seal writes a journal's next blob: what was in the one before, and the chunks. Its key is new each time, so that one that
-// dies halfway leaves the old one as it was, and who repeats it writes the same again.
-func (s *Service) seal(ctx context.Context, pack *packer, r *row) error {
+// sealing is a journal whose next blob is written.
+type sealing struct {
+	*row
+	chunks []chunk // what the blob has beyond the one before
+}
+
+// seal writes the next blob of journals, and then makes these theirs in one transaction.
+func (s *Service) seal(ctx context.Context, pack *packer, due []row) (errs []error) {
+	var written []sealing
+	for i := range due {
+		chunks, err := s.blob(ctx, pack, &due[i])
+		if err != nil {
+			errs = append(errs, fmt.Errorf("journal of %s: %w", due[i].CallID, err))
+		} else if len(chunks) > 0 {
+			written = append(written, sealing{&due[i], chunks})
+		}
+	}
+	if len(written) == 0 {
+		return errs
+	}
+	if err := s.settle(ctx, written); err != nil {
+		return append(errs, err)
+	}
+	for _, w := range written {
+		if w.Generation == 0 {
+			continue
+		}
+		if err := s.Blobs.Delete(ctx, key(w.row, w.Generation)); err != nil {
+			errs = append(errs, fmt.Errorf("journal of %s: %w", w.CallID, err))
+		}
+	}
+	return errs
+}
+
+// blob writes a journal's next blob: what was in the one before, and the chunks, which it gives. Its key is new each time,
+// so that one that dies halfway leaves the old one as it was, and who repeats it writes the same again.
+func (s *Service) blob(ctx context.Context, pack *packer, r *row) ([]chunk, error) {
 	chunks, err := s.chunks(ctx, r.AccountID, r.CallID)
 	if err != nil || len(chunks) == 0 {
-		return err
+		return nil, err
 	}
 	text, err := s.sealed(ctx, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text = append(text, merge(r.SealedEpoch, r.SealedNumber, chunks)...)
 	packed, err := pack.pack(text)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.Blobs.Put(ctx, key(r, r.Generation+1), bytes.NewReader(packed), int64(len(packed))); err != nil {
-		return err
-	}
-	if err := s.settle(ctx, r, chunks); err != nil || r.Generation == 0 {
-		return err
-	}
-	return s.Blobs.Delete(ctx, key(r, r.Generation))
+	return chunks, s.Blobs.Put(ctx, key(r, r.Generation+1), bytes.NewReader(packed), int64(len(packed)))
 }
 
-// settle makes the new blob the journal's, in place of these chunks.
-func (s *Service) settle(ctx context.Context, r *row, chunks []chunk) error {
-	last := chunks[len(chunks)-1]
+// settle makes the new blobs the journals', in place of their chunks.
+func (s *Service) settle(ctx context.Context, all []sealing) error {
 	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Write().NewUpdate().Model((*row)(nil)).
-			Set("generation = ?", r.Generation+1).Set("sealed_epoch = ?", last.Epoch).Set("sealed_number = ?", last.Number).Set("pending = ?", false).
-			Where("call_id = ?", r.CallID).Where("NOT gone").Exec(ctx)
+		var ids []string
+		var keys []any
+		// In the order of their keys, as in touch.
+		slices.SortFunc(all, func(a, b sealing) int { return strings.Compare(a.CallID, b.CallID) })
+		for _, w := range all {
+			last := w.chunks[len(w.chunks)-1]
+			_, err := tx.Write().NewUpdate().Model((*row)(nil)).
+				Set("generation = ?", w.Generation+1).Set("sealed_epoch = ?", last.Epoch).Set("sealed_number = ?", last.Number).Set("pending = ?", false).
+				Where("call_id = ?", w.CallID).Where("NOT gone").Exec(ctx)
+			if err != nil {
+				return db.Check(err)
+			}
+			ids = append(ids, w.CallID)
+			for _, c := range w.chunks {
+				keys = append(keys, c.CallID, c.Epoch, c.Number)
+			}
+		}
+		list := strings.TrimSuffix(strings.Repeat("(?, ?, ?), ", len(keys)/3), ", ")
+		_, err := tx.Write().NewDelete().Model((*chunk)(nil)).Where("(call_id, epoch, number) IN (VALUES "+list+")", keys...).Exec(ctx)
 		if err != nil {
 			return db.Check(err)
 		}
-		for _, c := range chunks {
-			if _, err := tx.Write().NewDelete().Model(&c).WherePK().Exec(ctx); err != nil {
-				return db.Check(err)
-			}
-		}
-		left, err := tx.Read().NewSelect().Model((*chunk)(nil)).Where("call_id = ?", r.CallID).Count(ctx)
-		if err != nil || left == 0 { // else one came meanwhile
-			return db.Check(err)
-		}
-		_, err = tx.Write().NewUpdate().Model((*row)(nil)).Set("pending = ?", true).Where("call_id = ?", r.CallID).Where("NOT gone").Exec(ctx)
+		// One may have come meanwhile.
+		_, err = tx.Write().NewUpdate().Model((*row)(nil)).Set("pending = ?", true).Where("call_id IN (?)", bun.List(ids)).Where("NOT gone").
+			Where("EXISTS (SELECT 1 FROM journal_chunks AS c WHERE c.call_id = ?TableAlias.call_id)").Exec(ctx)
 		return db.Check(err)
 	})
 }
