@@ -27,13 +27,13 @@ type library struct {
 	control.Control
 
 	mu      sync.Mutex // guards what follows
-	order   []webhooks.CallID
+	began   map[webhooks.CallID]time.Time
 	chunks  map[webhooks.CallID][]control.JournalChunk
 	refuses error // what a batch with a chunk is answered with
 }
 
 func (l *library) setup(c *session.Config) {
-	l.chunks, l.Control = map[webhooks.CallID][]control.JournalChunk{}, c.Control
+	l.chunks, l.began, l.Control = map[webhooks.CallID][]control.JournalChunk{}, map[webhooks.CallID]time.Time{}, c.Control
 	c.Control = l
 }
 
@@ -51,10 +51,12 @@ func (l *library) Publish(ctx context.Context, b control.Batch) (control.Publish
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(b.Journal) > 0 && !slices.Contains(l.order, b.CallID) {
-		l.order = append(l.order, b.CallID)
+	if len(b.Events) > 0 && b.Events[0].Type == webhooks.EventCallInitiated {
+		l.began[b.CallID] = b.Events[0].OccurredAt
 	}
-	l.chunks[b.CallID] = append(l.chunks[b.CallID], b.Journal...)
+	if len(b.Journal) > 0 {
+		l.chunks[b.CallID] = append(l.chunks[b.CallID], b.Journal...)
+	}
 	return done, nil
 }
 
@@ -95,15 +97,23 @@ type entry struct {
 	Dropped     int             `json:"dropped"`
 }
 
-// text is the journal of the call that came as the nth, and whether it is whole. Its form is checked.
-func (l *library) text(t *testing.T, nth int) (text []byte, whole bool) {
-	t.Helper()
+// legs are those of which something of the journal has come, in the order in which they began.
+func (l *library) legs() []webhooks.CallID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if nth >= len(l.order) {
-		t.Fatalf("%d journals came", len(l.order))
+	return slices.SortedFunc(maps.Keys(l.chunks), func(a, b webhooks.CallID) int { return l.began[a].Compare(l.began[b]) })
+}
+
+// text is the journal of the leg that began as the nth, and whether it is whole. Its form is checked.
+func (l *library) text(t *testing.T, nth int) (text []byte, whole bool) {
+	t.Helper()
+	legs := l.legs()
+	if nth >= len(legs) {
+		t.Fatalf("%d journals came", len(legs))
 	}
-	for i, chunk := range l.chunks[l.order[nth]] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, chunk := range l.chunks[legs[nth]] {
 		if chunk.Number != i+1 || whole || !bytes.HasSuffix(chunk.Text, []byte("\n")) {
 			t.Errorf("chunk %d is the %dth, after the last: %t", chunk.Number, i+1, whole)
 		}
@@ -159,7 +169,7 @@ func (l *library) golden(t *testing.T, b *Bench, name string) {
 	b.mu.Lock()
 	names := b.callNames()
 	b.mu.Unlock()
-	for i, id := range l.order {
+	for i, id := range l.legs() {
 		fmt.Fprintf(&out, "%s\n", names[string(id)])
 		all := l.entries(t, i)
 		lines := make([]string, len(all))
@@ -304,7 +314,7 @@ func TestJournalHoldsTheMessagesFromBeforeTheCallWasKnown(t *testing.T) {
 		call.ExpectBye()
 		b.Idle()
 		b.Pass(time.Second)
-		if in, out := l.messages(t, 1), l.messages(t, 0); in != "INVITE 180 200 ACK BYE 200" || out != "INVITE 407 ACK INVITE 404 ACK" {
+		if in, out := l.messages(t, 0), l.messages(t, 1); in != "INVITE 180 200 ACK BYE 200" || out != "INVITE 407 ACK INVITE 404 ACK" {
 			t.Errorf("of the caller there is %s, of the dialled leg %s", in, out)
 		}
 		for i := range 2 {
@@ -496,7 +506,7 @@ func at(p *Phone, program string) string {
 // checkCanaries looks for what must not be there in all that has come, in whichever form.
 func checkCanaries(t *testing.T, l *library, canaries []string) {
 	t.Helper()
-	for i := range l.order {
+	for i := range l.legs() {
 		text, _ := l.text(t, i)
 		for _, canary := range canaries {
 			if at := bytes.Index(text, []byte(canary)); at >= 0 {
@@ -595,8 +605,8 @@ func TestJournalOutlivesTheControlPlanesAbsence(t *testing.T) {
 		call.HangUp()
 		b.Idle()
 		b.Pass(time.Second)
-		if len(l.order) != 1 {
-			t.Fatalf("%d journals came while the control plane was away", len(l.order))
+		if n := len(l.legs()); n != 1 {
+			t.Fatalf("%d journals came while the control plane was away", n)
 		}
 		b.Plane.Away(false)
 		b.Pass(5 * time.Second)
@@ -625,7 +635,7 @@ func TestJournalIsShippedByTheNextProcess(t *testing.T) {
 		b.Plane.Away(false)
 		again := NewWith(t, Setup{Session: second.setup, Spool: spool, Plane: b.Plane})
 		again.Pass(5 * time.Second)
-		if all := second.entries(t, 0); all[len(all)-1].Kind != control.JournalEnd || len(first.order) != 1 {
+		if all := second.entries(t, 0); all[len(all)-1].Kind != control.JournalEnd || len(first.legs()) != 1 {
 			t.Errorf("the next process shipped %+v", all)
 		}
 	})

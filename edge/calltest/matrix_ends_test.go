@@ -539,7 +539,11 @@ func (c *cell) fenceable() {
 		if c.fenced.Load() && !c.isGuest(batch.CallID) {
 			return control.Published{}, &control.Error{Code: control.CodeFenced, Message: "the call is another edge's"}
 		}
-		return control.Published{Expect: batch.Events[len(batch.Events)-1].Sequence + 1}, nil
+		var done control.Published
+		for _, e := range batch.Events {
+			done.Expect = e.Sequence + 1
+		}
+		return done, nil
 	}
 }
 

@@ -143,11 +143,12 @@ func New(cfg Config) (*Calls, error) {
 		return nil, err
 	}
 	c.ship.outbox = c.outbox.add
-	c.outbox.fenced = func(id webhooks.CallID) {
+	fenced := func(id webhooks.CallID) {
 		if s := c.find(id); s != nil {
 			s.fence()
 		}
 	}
+	c.outbox.fenced, c.outbox.then.fenced = fenced, fenced
 	return c, nil
 }
 

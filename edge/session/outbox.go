@@ -22,7 +22,13 @@ import (
 //
 // While the control plane answers, events live in memory for one round trip. From the first failure on every event
 // goes to the end of the backlog file, and the file is drained from its front once a second until it is empty.
+//
+// The chunks of journals follow behind the events that were emitted before them, in an outbox of their own: storing them
+// is a load, and no event waits for it.
 type outbox struct {
+	name    string  // of what it carries, in the log
+	then    *outbox // takes the chunks when the events before them are stored; nil: it carries chunks only
+	gather  time.Duration
 	control control.Control
 	log     *slog.Logger
 	owner   control.Owner // without account and call
@@ -47,19 +53,35 @@ const (
 	publishAtOnce  = 32  // calls; the control plane stores them in one transaction
 	backlogPerTurn = 500 // events read back in one go
 
-	// gather is how long a round waits for company: what a call emits in one breath is one transaction.
-	gather = 10 * time.Millisecond
+	// How long a round waits for company: what a call emits in one breath is one transaction, and what several calls leave
+	// of journals.
+	gatherEvents   = 10 * time.Millisecond
+	gatherJournals = 200 * time.Millisecond
 )
 
 func newOutbox(cfg Config) (*outbox, error) {
+	journals, err := openOutbox(cfg, "journals", gatherJournals)
+	if err != nil {
+		return nil, err
+	}
+	o, err := openOutbox(cfg, "events", gatherEvents)
+	if err != nil {
+		return nil, err
+	}
+	o.then = journals
+	return o, nil
+}
+
+func openOutbox(cfg Config, name string, gather time.Duration) (*outbox, error) {
 	if err := os.MkdirAll(cfg.SpoolDir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	o := &outbox{
+		name: name, gather: gather,
 		control: cfg.Control, log: cfg.Logger,
 		owner:  control.Owner{EdgeID: cfg.EdgeID, BootID: cfg.BootID, Epoch: 1},
 		fenced: func(webhooks.CallID) {},
-		path:   filepath.Join(cfg.SpoolDir, "events.ndjson"),
+		path:   filepath.Join(cfg.SpoolDir, name+".ndjson"),
 		wake:   make(chan struct{}, 1),
 	}
 	if info, err := os.Stat(o.path); err == nil && info.Size() > 0 {
@@ -95,7 +117,7 @@ func (o *outbox) take() []mail {
 	o.pending, o.held = nil, 0
 	o.busy = o.busy || len(events) > 0
 	if o.lost > 0 {
-		o.log.Error("events.lost", "count", o.lost)
+		o.log.Error(o.name+".lost", "count", o.lost)
 		o.lost = 0
 	}
 	return events
@@ -103,6 +125,14 @@ func (o *outbox) take() []mail {
 
 // run publishes until ctx ends; what is left then goes to the backlog file.
 func (o *outbox) run(ctx context.Context) {
+	if o.then != nil {
+		// It outlives this one, which may hand something on to the last.
+		behind, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var done sync.WaitGroup
+		done.Go(func() { o.then.run(behind) })
+		defer done.Wait()
+		defer stop()
+	}
 	retry := time.NewTicker(time.Second)
 	defer retry.Stop()
 	for {
@@ -114,7 +144,7 @@ func (o *outbox) run(ctx context.Context) {
 			}
 			return
 		case <-o.wake:
-			sleep(ctx, gather)
+			sleep(ctx, o.gather)
 			o.round(ctx, o.take())
 		case <-retry.C:
 			if o.backlog != nil {
@@ -129,6 +159,9 @@ func (o *outbox) run(ctx context.Context) {
 
 // settle waits until everything is published, or ctx ends.
 func (o *outbox) settle(ctx context.Context) {
+	if o.then != nil {
+		defer o.then.settle(ctx)
+	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -153,7 +186,7 @@ func (o *outbox) round(ctx context.Context, events []mail) {
 		return
 	}
 	if left := o.publish(ctx, events); len(left) > 0 {
-		o.log.Warn("events.kept", "count", len(left))
+		o.log.Warn(o.name+".kept", "count", len(left))
 		o.keep(left)
 	}
 }
@@ -187,28 +220,40 @@ func (o *outbox) publish(ctx context.Context, events []mail) (left []mail) {
 	return left
 }
 
-// send publishes one call's events; false: the control plane is away.
+// send publishes one call's events; false: the control plane is away. What was emitted of its journal is handed on.
 func (o *outbox) send(ctx context.Context, mails []mail) bool {
-	owner := o.owner
-	owner.AccountID, owner.CallID = mails[0].AccountID, mails[0].CallID
 	events, journal := parted(mails)
-	ctx, done := context.WithTimeout(ctx, publishTime)
-	defer done()
-	published, err := o.control.Publish(ctx, control.Batch{Owner: owner, Events: events, Journal: journal})
-	switch control.CodeOf(err) {
-	case control.CodeFenced:
-		o.fenced(owner.CallID)
-		return true
-	case "":
-	default: // refused for good: sending it again would be refused again
-		o.log.Error("events.refused", "call_id", owner.CallID, "count", len(events), "error", err.Error())
-		return true
+	batch := control.Batch{Owner: o.owner, Events: events}
+	if o.then == nil {
+		batch.Journal = journal
 	}
-	if err != nil {
-		return false
+	batch.AccountID, batch.CallID = mails[0].AccountID, mails[0].CallID
+	if len(events) > 0 || o.then == nil {
+		ctx, done := context.WithTimeout(ctx, publishTime)
+		defer done()
+		published, err := o.control.Publish(ctx, batch)
+		switch control.CodeOf(err) {
+		case control.CodeFenced:
+			o.fenced(batch.CallID)
+			return true
+		case "":
+		default: // refused for good: sending it again would be refused again
+			o.log.Error(o.name+".refused", "call_id", batch.CallID, "count", len(mails), "error", err.Error())
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		if len(events) > 0 && events[0].Sequence > 0 && published.Expect < events[0].Sequence {
+			o.log.Error("events.gap", "call_id", batch.CallID, "expected", published.Expect, "have", events[0].Sequence)
+		}
 	}
-	if len(events) > 0 && events[0].Sequence > 0 && published.Expect < events[0].Sequence {
-		o.log.Error("events.gap", "call_id", owner.CallID, "expected", published.Expect, "have", events[0].Sequence)
+	if o.then != nil {
+		for _, m := range mails {
+			if m.Journal != nil {
+				o.then.post(m)
+			}
+		}
 	}
 	return true
 }
@@ -229,7 +274,7 @@ func (o *outbox) keep(events []mail) {
 		err = errors.Join(err, w.Flush())
 	}
 	if err != nil {
-		o.log.Error("events.lost", "count", len(events), "error", err.Error())
+		o.log.Error(o.name+".lost", "count", len(events), "error", err.Error())
 	}
 }
 
@@ -251,15 +296,15 @@ func (o *outbox) drain(ctx context.Context) {
 	for ctx.Err() == nil {
 		events, size, err := o.front()
 		if err != nil {
-			o.log.Error("events.backlog", "error", err.Error())
+			o.log.Error(o.name+".backlog", "error", err.Error())
 			return
 		}
 		if len(events) == 0 {
 			o.closeBacklog()
 			if err := os.Remove(o.path); err != nil {
-				o.log.Error("events.backlog", "error", err.Error())
+				o.log.Error(o.name+".backlog", "error", err.Error())
 			}
-			o.log.Info("events.caught_up")
+			o.log.Info(o.name + ".caught_up")
 			return
 		}
 		if left := o.publish(ctx, events); len(left) > 0 {
@@ -291,7 +336,7 @@ func (o *outbox) front() (events []mail, size int64, err error) {
 
 func (o *outbox) closeBacklog() {
 	if err := o.backlog.Close(); err != nil {
-		o.log.Error("events.backlog", "error", err.Error())
+		o.log.Error(o.name+".backlog", "error", err.Error())
 	}
 	o.backlog = nil
 }
