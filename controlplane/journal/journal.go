@@ -7,6 +7,7 @@ package journal
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -22,7 +23,7 @@ import (
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
-// Chunk is a piece of a journal as its edge sends it: lines, each an entry. Numbers are from 1, without a gap, per call and
+// Chunk is a piece of a journal as its edge sends it: lines, each an entry, plain or compressed by gzip. Numbers are from 1, without a gap, per call and
 // epoch; Last says that nothing follows.
 type Chunk struct {
 	Number int
@@ -246,9 +247,24 @@ func check(o call.Owner, chunks []Chunk) error {
 	return nil
 }
 
-// storable is what a database can hold: PostgreSQL takes UTF-8 without NUL.
+// storable is a piece as the database holds it: what is compressed in base64, as migrations know no type for octets, and
+// plain lines as they are, but for what PostgreSQL does not take, which is NUL and what is no UTF-8.
 func storable(text []byte) string {
+	if isPacked(text) {
+		return base64.StdEncoding.EncodeToString(text)
+	}
 	return string(bytes.ToValidUTF8(bytes.ReplaceAll(text, []byte{0}, []byte("\ufffd")), []byte("\ufffd")))
+}
+
+// isPacked reports whether a piece is compressed. Lines are JSON objects.
+func isPacked(text []byte) bool { return bytes.HasPrefix(text, []byte{0x1f, 0x8b}) }
+
+// packed is a chunk as it goes into the blob: a member of a gzip file (RFC 1952 2.2).
+func (c chunk) packed() ([]byte, error) {
+	if text, err := base64.StdEncoding.DecodeString(c.Entries); err == nil && isPacked(text) {
+		return text, nil
+	}
+	return pack([]byte(c.Entries))
 }
 
 // Entry is one entry of a journal: a JSON object with t and kind.
@@ -269,25 +285,34 @@ func split(text []byte) []Entry {
 	return entries
 }
 
-// merge is the text of chunks in their order. What follows after a chunk that is missing is preceded by a warning that says
-// so, with the time of the next entry. epoch and number are of what comes before, 0 for nothing.
-func merge(epoch, number int64, chunks []chunk) []byte {
-	var out []byte
+// follow appends chunks, in their order, to the members of a gzip file. What follows after a chunk that is missing is
+// preceded by a warning that says so, with the time of the next entry. epoch and number are of what comes before, 0 for
+// nothing.
+func follow(members []byte, epoch, number int64, chunks []chunk) ([]byte, error) {
 	for _, c := range chunks {
 		if c.Epoch != epoch {
 			epoch, number = c.Epoch, 0
 		}
-		if missing := c.Number - number - 1; missing > 0 {
-			out = fmt.Appendf(out, `{"t":%d,"kind":"warning","code":"lost","message":"%d pieces of the journal are missing here"}`+"\n", firstTime(c.Entries), missing)
+		next, err := c.packed()
+		if err != nil {
+			return nil, err
 		}
-		out, number = append(out, c.Entries...), c.Number
+		if missing := c.Number - number - 1; missing > 0 {
+			warning, err := pack(fmt.Appendf(nil, `{"t":%d,"kind":"warning","code":"lost","message":"%d pieces of the journal are missing here"}`+"\n", firstTime(next), missing))
+			if err != nil {
+				return nil, err
+			}
+			members = append(members, warning...)
+		}
+		members, number = append(members, next...), c.Number
 	}
-	return out
+	return members, nil
 }
 
-// firstTime is the time of a text's first entry.
-func firstTime(text string) int64 {
-	for line := range bytes.Lines([]byte(text)) {
+// firstTime is the time of a member's first entry.
+func firstTime(member []byte) int64 {
+	text, _ := unpack(bytes.NewReader(member)) // the reader of the journal meets the same damage
+	for line := range bytes.Lines(text) {
 		var e struct {
 			T int64 `json:"t"`
 		}

@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,11 +75,18 @@ func owner(epoch int64) call.Owner {
 	return call.Owner{EdgeID: "edge_1", BootID: "boot_1", Epoch: epoch, AccountID: resttest.Account, CallID: callID}
 }
 
-// piece is a chunk of entries with these times.
+// piece is a chunk of entries with these times. Every other is compressed, as edges send them.
 func piece(number int, last bool, times ...int) journal.Chunk {
 	var text []byte
 	for _, t := range times {
 		text = fmt.Appendf(text, `{"t":%d,"kind":"media","fact":"%d"}`+"\n", t, t)
+	}
+	if number%2 == 0 {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		_, _ = z.Write(text) // into memory
+		_ = z.Close()
+		text = packed.Bytes()
 	}
 	return journal.Chunk{Number: number, Text: text, Last: last}
 }

@@ -40,7 +40,6 @@ func (s *Service) Seal(ctx context.Context) error {
 }
 
 func (s *Service) sealAll(ctx context.Context) error {
-	pack := &packer{}
 	var errs []error
 	from := row{}
 	for {
@@ -52,7 +51,7 @@ func (s *Service) sealAll(ctx context.Context) error {
 			return errors.Join(append(errs, db.Check(err))...)
 		}
 		for part := range slices.Chunk(due, sealTogether) {
-			errs = append(errs, s.seal(ctx, pack, part)...)
+			errs = append(errs, s.seal(ctx, part)...)
 		}
 		// With a store that is away there is no point in trying all the others.
 		if len(due) < sealMost || len(errs) > 0 {
@@ -69,10 +68,10 @@ type sealing struct {
 }
 
 // seal writes the next blob of journals, and then makes these theirs in one transaction.
-func (s *Service) seal(ctx context.Context, pack *packer, due []row) (errs []error) {
+func (s *Service) seal(ctx context.Context, due []row) (errs []error) {
 	var written []sealing
 	for i := range due {
-		chunks, err := s.blob(ctx, pack, &due[i])
+		chunks, err := s.blob(ctx, &due[i])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("journal of %s: %w", due[i].CallID, err))
 		} else if len(chunks) > 0 {
@@ -98,21 +97,19 @@ func (s *Service) seal(ctx context.Context, pack *packer, due []row) (errs []err
 
 // blob writes a journal's next blob: what was in the one before, and the chunks, which it gives. Its key is new each time,
 // so that one that dies halfway leaves the old one as it was, and who repeats it writes the same again.
-func (s *Service) blob(ctx context.Context, pack *packer, r *row) ([]chunk, error) {
+func (s *Service) blob(ctx context.Context, r *row) ([]chunk, error) {
 	chunks, err := s.chunks(ctx, r.AccountID, r.CallID)
 	if err != nil || len(chunks) == 0 {
 		return nil, err
 	}
-	text, err := s.sealed(ctx, r)
+	members, err := s.sealed(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	text = append(text, merge(r.SealedEpoch, r.SealedNumber, chunks)...)
-	packed, err := pack.pack(text)
-	if err != nil {
+	if members, err = follow(members, r.SealedEpoch, r.SealedNumber, chunks); err != nil {
 		return nil, err
 	}
-	return chunks, s.Blobs.Put(ctx, key(r, r.Generation+1), bytes.NewReader(packed), int64(len(packed)))
+	return chunks, s.Blobs.Put(ctx, key(r, r.Generation+1), bytes.NewReader(members), int64(len(members)))
 }
 
 // settle makes the new blobs the journals', in place of their chunks.
@@ -179,7 +176,7 @@ func (s *Service) chunks(ctx context.Context, accountID, callID string) ([]chunk
 	return all, db.Check(err)
 }
 
-// sealed is what is in the blob.
+// sealed is the blob.
 func (s *Service) sealed(ctx context.Context, r *row) ([]byte, error) {
 	if r.Generation == 0 {
 		return nil, nil
@@ -189,7 +186,7 @@ func (s *Service) sealed(ctx context.Context, r *row) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = body.Close() }() // it was read
-	return unpack(body)
+	return io.ReadAll(io.LimitReader(body, maxText))
 }
 
 // unpack decompresses a blob, as far as it goes: what is damaged at its end does not hide what is before.
@@ -205,29 +202,17 @@ func unpack(body io.Reader) ([]byte, error) {
 	return text, nil
 }
 
-// packer compresses one journal after the other. The zero value is ready.
-type packer struct {
-	z   *gzip.Writer
-	out bytes.Buffer
-}
-
-// pack compresses a text. The result is valid until the next.
-func (p *packer) pack(text []byte) ([]byte, error) {
-	p.out.Reset()
-	if p.z == nil {
-		z, err := gzip.NewWriterLevel(&p.out, gzip.BestSpeed)
-		if err != nil {
-			return nil, err
-		}
-		p.z = z
-	} else {
-		p.z.Reset(&p.out)
+// pack compresses what an edge has not.
+func pack(text []byte) ([]byte, error) {
+	var out bytes.Buffer
+	z, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
+	if err == nil {
+		_, err = z.Write(text)
 	}
-	if _, err := p.z.Write(text); err != nil {
-		return nil, err
+	if err == nil {
+		err = z.Close()
 	}
-	err := p.z.Close()
-	return p.out.Bytes(), err
+	return out.Bytes(), err
 }
 
 // text is all that there is of a call's journal, and whether that is all there will be.
@@ -245,13 +230,18 @@ func (s *Service) text(ctx context.Context, accountID, callID string) (text []by
 			return nil, false, db.Check(err)
 		}
 		r := &found[0]
-		if text, err = s.sealed(ctx, r); errors.Is(err, blob.ErrNotFound) {
+		var members []byte
+		if members, err = s.sealed(ctx, r); errors.Is(err, blob.ErrNotFound) {
 			continue
 		}
-		if err != nil {
-			return nil, false, err
+		if err == nil {
+			members, err = follow(members, r.SealedEpoch, r.SealedNumber, after(r, chunks))
 		}
-		return append(text, merge(r.SealedEpoch, r.SealedNumber, after(r, chunks))...), r.Whole, nil
+		if err != nil || len(members) == 0 {
+			return nil, r.Whole, err
+		}
+		text, err = unpack(bytes.NewReader(members))
+		return text, r.Whole, err
 	}
 	return nil, false, err
 }

@@ -3,10 +3,12 @@ package calltest
 import (
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -54,8 +56,15 @@ func (l *library) Publish(ctx context.Context, b control.Batch) (control.Publish
 	if len(b.Events) > 0 && b.Events[0].Type == webhooks.EventCallInitiated {
 		l.began[b.CallID] = b.Events[0].OccurredAt
 	}
-	if len(b.Journal) > 0 {
-		l.chunks[b.CallID] = append(l.chunks[b.CallID], b.Journal...)
+	for _, chunk := range b.Journal {
+		z, err := gzip.NewReader(bytes.NewReader(chunk.Text))
+		if err != nil {
+			return done, err
+		}
+		if chunk.Text, err = io.ReadAll(z); err != nil {
+			return done, err
+		}
+		l.chunks[b.CallID] = append(l.chunks[b.CallID], chunk)
 	}
 	return done, nil
 }

@@ -3,8 +3,8 @@ package control
 // JournalVersion is the version of the journal's format that this edge writes.
 const JournalVersion = 1
 
-// JournalChunk is a piece of a call's journal, on its way to the control plane with the call's events: whole lines, each
-// an entry of one JSON object. It is idempotent by (call, epoch, number): what is stored already is passed over.
+// JournalChunk is a piece of a call's journal, on its way to the control plane behind the call's events: whole lines, each
+// an entry of one JSON object, plain or compressed by gzip (RFC 1952). It is idempotent by (call, epoch, number): what is stored already is passed over.
 //
 // Every entry has "t", the microseconds since the first entry, which never go back, and "kind", which says what else it
 // has:

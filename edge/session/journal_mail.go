@@ -1,6 +1,9 @@
 package session
 
 import (
+	"bytes"
+	"compress/gzip"
+
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
@@ -18,6 +21,41 @@ const (
 	maxJournals        = 64 << 20
 	maxJournalsBacklog = 1 << 30
 )
+
+// packer compresses chunks. Its zero value is ready; it is one goroutine's alone.
+type packer struct {
+	z   *gzip.Writer
+	out bytes.Buffer
+}
+
+// pack compresses what is not compressed yet: a journal's lines take an eighth of the room then, on the way and where they
+// are stored. Lines begin with a brace, a gzip file with 0x1f (RFC 1952 2.3.1).
+func (p *packer) pack(mails []mail) error {
+	for i, m := range mails {
+		if m.Journal == nil || len(m.Journal.Text) == 0 || m.Journal.Text[0] != '{' {
+			continue
+		}
+		p.out.Reset()
+		if p.z == nil {
+			var err error
+			if p.z, err = gzip.NewWriterLevel(&p.out, gzip.BestSpeed); err != nil {
+				return err
+			}
+		} else {
+			p.z.Reset(&p.out)
+		}
+		if _, err := p.z.Write(m.Journal.Text); err != nil {
+			return err
+		}
+		if err := p.z.Close(); err != nil {
+			return err
+		}
+		chunk := *m.Journal
+		chunk.Text = bytes.Clone(p.out.Bytes())
+		mails[i].Journal = &chunk
+	}
+	return nil
+}
 
 // size is the octets of journal in it.
 func (m mail) size() int {

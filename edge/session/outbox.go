@@ -43,6 +43,7 @@ type outbox struct {
 	busy    bool // events that are not pending any more are not published yet: they are on their way, or in the file
 
 	// Of run's goroutine alone:
+	packer  packer
 	backlog *os.File // nil while the control plane answers
 	drained int64    // octets of the backlog that are published
 }
@@ -194,6 +195,11 @@ func (o *outbox) round(ctx context.Context, events []mail) {
 // publish sends the events of each call in order, several calls at once, and returns those that the control plane
 // did not take because it is away.
 func (o *outbox) publish(ctx context.Context, events []mail) (left []mail) {
+	if o.then == nil {
+		if err := o.packer.pack(events); err != nil { // then they go as they are
+			o.log.Error(o.name+".pack", "error", err.Error())
+		}
+	}
 	batches, order := map[webhooks.CallID][]mail{}, []webhooks.CallID{}
 	for _, e := range events {
 		if batches[e.CallID] == nil {
