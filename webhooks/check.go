@@ -21,18 +21,42 @@ func rules(tag reflect.StructTag) []string {
 
 func hasRule(tag reflect.StructTag, name string) bool { return slices.Contains(rules(tag), name) }
 
+// ruleset is what a field's tag says of its values, read once.
+type ruleset struct {
+	all       []string
+	enum      []string // all there may be; nil: anything
+	later     []string // not yet
+	low, high float64
+	bounded   bool
+	standard  *string // the default
+}
+
+func readRules(tag reflect.StructTag) ruleset {
+	r := ruleset{all: rules(tag)}
+	if text := tag.Get("enum"); text != "" {
+		r.enum = strings.Split(text, "|")
+	}
+	if text := tag.Get("later"); text != "" {
+		r.later = strings.Split(text, "|")
+	}
+	if text, ok := tag.Lookup("default"); ok {
+		r.standard = &text
+	}
+	r.low, r.high, r.bounded = bounds(tag)
+	return r
+}
+
 // check applies a field's rules to the value it was given.
-func check(at string, v reflect.Value, tag reflect.StructTag) *ProgramError {
-	if err := checkEnum(at, v, tag.Get("enum"), tag.Get("later")); err != nil {
+func check(at string, v reflect.Value, r *ruleset) *ProgramError {
+	if err := checkEnum(at, v, r.enum, r.later); err != nil {
 		return err
 	}
-	low, high, bounded := bounds(tag)
-	if bounded {
-		if err := checkBounds(at, v, low, high); err != nil {
+	if r.bounded {
+		if err := checkBounds(at, v, r.low, r.high); err != nil {
 			return err
 		}
 	}
-	for _, rule := range rules(tag) {
+	for _, rule := range r.all {
 		if err := checkFormat(at, v, rule); err != nil {
 			return err
 		}
@@ -40,20 +64,16 @@ func check(at string, v reflect.Value, tag reflect.StructTag) *ProgramError {
 	return nil
 }
 
-func checkEnum(at string, v reflect.Value, enum, later string) *ProgramError {
-	if enum == "" {
+func checkEnum(at string, v reflect.Value, allowed, later []string) *ProgramError {
+	if len(allowed) == 0 {
 		return nil
 	}
-	words := []string{}
-	switch x := v.Interface().(type) {
-	case []string:
-		words = x
-	default:
-		words = append(words, v.String())
+	words, ok := v.Interface().([]string)
+	if !ok {
+		words = []string{v.String()}
 	}
-	allowed := strings.Split(enum, "|")
 	for _, w := range words {
-		if later != "" && slices.Contains(strings.Split(later, "|"), w) {
+		if slices.Contains(later, w) {
 			return &ProgramError{at, fmt.Sprintf("%s is not available yet; must be %s", w, strings.Join(allowed, " or "))}
 		}
 		if !slices.Contains(allowed, w) {

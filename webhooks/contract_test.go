@@ -611,3 +611,12 @@ func TestEventTypesMatchPatterns(t *testing.T) {
 		}
 	}
 }
+
+// fieldsOf are t's fields by their JSON names.
+func fieldsOf(t reflect.Type) map[string]field {
+	all := map[string]field{}
+	for _, f := range layoutOf(t).fields {
+		all[f.name] = f
+	}
+	return all
+}

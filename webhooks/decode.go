@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // decoder turns parsed JSON into the contract's structs by their tags (see Instruction) and refuses everything
@@ -171,22 +172,50 @@ func checkOneOf(at string, object map[string]any, names []string) *ProgramError 
 	return &ProgramError{at + "/" + given[1], "cannot stand together with " + given[0] + "; give one of them"}
 }
 
-// field is what the tags of one struct field say.
-type field struct {
-	index []int
-	tag   reflect.StructTag
+// layout is what the tags of a struct say, sorted by name; the fields of the embedded Step are included.
+type layout struct {
+	fields []field
+	index  map[string]int
 }
 
-// fieldsOf returns t's fields by their JSON names, those of the embedded Step included.
-func fieldsOf(t reflect.Type) map[string]field {
-	out := map[string]field{}
+// field is what the tags of one of its fields say.
+type field struct {
+	name     string
+	index    []int
+	tag      reflect.StructTag
+	rules    ruleset
+	required bool
+}
+
+// layouts keeps what was read of types: reading it anew would take as long as all the rest of decoding.
+var layouts sync.Map // of reflect.Type to *layout
+
+func layoutOf(t reflect.Type) *layout {
+	if known, ok := layouts.Load(t); ok {
+		return known.(*layout)
+	}
+	l := &layout{index: map[string]int{}}
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
-			out[name] = field{f.Index, f.Tag}
+			l.fields = append(l.fields, field{name, f.Index, f.Tag, readRules(f.Tag), hasRule(f.Tag, "required")})
 		}
 	}
-	return out
+	slices.SortFunc(l.fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	for i, f := range l.fields {
+		l.index[f.name] = i
+	}
+	known, _ := layouts.LoadOrStore(t, l)
+	return known.(*layout)
+}
+
+// names lists the fields.
+func (l *layout) names() string {
+	names := make([]string, len(l.fields))
+	for i, f := range l.fields {
+		names[i] = f.name
+	}
+	return strings.Join(names, ", ")
 }
 
 // object decodes a JSON object into the struct out: defaults first, then what was given, checked.
@@ -195,37 +224,49 @@ func (d *decoder) object(at string, value any, out reflect.Value, in scope) *Pro
 	if !ok {
 		return &ProgramError{at, "must be an object"}
 	}
-	fields := fieldsOf(out.Type())
-	named, later := identity(out)
-	for _, key := range slices.Sorted(maps.Keys(object)) {
-		_, known := fields[key]
-		switch {
-		case known, key == named, strings.HasPrefix(key, "x_"):
-		case slices.Contains(later, key):
-			return &ProgramError{at + "/" + key, "is not available yet"}
-		default:
-			return &ProgramError{at + "/" + escapePointer(key), "unknown attribute; it has " + strings.Join(slices.Sorted(maps.Keys(fields)), ", ")}
-		}
+	l := layoutOf(out.Type())
+	if err := l.knows(at, object, out); err != nil {
+		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		f := fields[name]
-		target, here := out.FieldByIndex(f.index), at+"/"+name
-		given, present := object[name]
+	for i := range l.fields {
+		f := &l.fields[i]
+		target := out.FieldByIndex(f.index)
+		given, present := object[f.name]
 		if !present || given == nil {
-			if hasRule(f.tag, "required") {
-				return &ProgramError{here, "is missing"}
+			if f.required {
+				return &ProgramError{at + "/" + f.name, "is missing"}
 			}
-			setDefault(target, f.tag)
+			setDefault(target, f.rules.standard)
 			continue
 		}
+		here := at + "/" + f.name
 		if err := d.value(here, given, target, f.tag, in); err != nil {
 			return err
 		}
-		if err := check(here, target, f.tag); err != nil {
+		if err := check(here, target, &f.rules); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// knows refuses the first key of an object, in their order, that the struct has no field for.
+func (l *layout) knows(at string, object map[string]any, out reflect.Value) *ProgramError {
+	named, later := identity(out)
+	var unknown []string
+	for key := range object {
+		if _, ok := l.index[key]; !ok && key != named && !strings.HasPrefix(key, "x_") {
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	key := slices.Min(unknown)
+	if slices.Contains(later, key) {
+		return &ProgramError{at + "/" + key, "is not available yet"}
+	}
+	return &ProgramError{at + "/" + escapePointer(key), "unknown attribute; it has " + l.names()}
 }
 
 // identity returns the attribute that says what a struct is, and those that it does not take yet.
@@ -243,16 +284,16 @@ func identity(out reflect.Value) (name string, later []string) {
 func Defaults(i Instruction) { setDefaults(reflect.ValueOf(i).Elem()) }
 
 func setDefaults(v reflect.Value) {
-	for _, f := range fieldsOf(v.Type()) {
-		setDefault(v.FieldByIndex(f.index), f.tag)
+	for _, f := range layoutOf(v.Type()).fields {
+		setDefault(v.FieldByIndex(f.index), f.rules.standard)
 	}
 }
 
-func setDefault(target reflect.Value, tag reflect.StructTag) {
-	text, ok := tag.Lookup("default")
-	if !ok {
+func setDefault(target reflect.Value, standard *string) {
+	if standard == nil {
 		return
 	}
+	text := *standard
 	switch target.Kind() {
 	case reflect.String:
 		target.SetString(text)
@@ -459,6 +500,9 @@ func (d *decoder) target(at string, given any) (Target, *ProgramError) {
 
 // escapePointer writes a key for a JSON pointer (RFC 6901 §3).
 func escapePointer(key string) string {
+	if !strings.ContainsAny(key, "~/") {
+		return clip(key)
+	}
 	return strings.NewReplacer("~", "~0", "/", "~1").Replace(clip(key))
 }
 

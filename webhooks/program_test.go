@@ -150,7 +150,7 @@ func TestDefaultsObeyTheirOwnRules(t *testing.T) {
 			if _, ok := f.tag.Lookup("default"); !ok {
 				continue
 			}
-			if err := check("/"+name+"/"+key, v.FieldByIndex(f.index), f.tag); err != nil {
+			if err := check("/"+name+"/"+key, v.FieldByIndex(f.index), &f.rules); err != nil {
 				t.Error(err)
 			}
 		}
@@ -332,6 +332,19 @@ func TestEveryCauseSaysWhyInBothLanguages(t *testing.T) {
 		info := c.Info()
 		if info.Chinese == "" || info.English == "" || info.SIP < 400 || info.Q850 == 0 || !info.Status.Final() || info.EndedBy == "" {
 			t.Errorf("%s: incomplete row %+v", c, info)
+		}
+	}
+}
+
+// BenchmarkParseProgram reads an answer as short menus have it.
+func BenchmarkParseProgram(b *testing.B) {
+	body := []byte(`{"instructions":[
+		{"verb":"gather","id":"menu","num_digits":1,"attempts":2,"prompt":[{"verb":"say","text":"销售请按1，其他请按2","language":"zh-CN"}],
+		 "on":{"timeout":[{"verb":"play","media_id":"sys_goodbye"},{"verb":"hangup"}]},"action":{"url":"/menu"}}],"state":{"lang":"zh"}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseProgram(body); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
