@@ -49,7 +49,9 @@ type row struct {
 	Whole        bool      `bun:"whole"`
 	Pending      bool      `bun:"pending"`
 	Gone         bool      `bun:"gone"`
-	Generation   int64     `bun:"generation"`
+	Blob         string    `bun:"blob,nullzero"` // "" for none
+	BlobOffset   int64     `bun:"blob_offset"`
+	BlobSize     int64     `bun:"blob_size"` // -1: to its end
 	SealedEpoch  int64     `bun:"sealed_epoch"`
 	SealedNumber int64     `bun:"sealed_number"`
 	CreatedAt    time.Time `bun:"created_at"`

@@ -8,8 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -105,17 +105,31 @@ func (f *fixture) seal(t *testing.T) {
 	}
 }
 
-// blobs lists what lies in the store.
-func (f *fixture) blobs(t *testing.T) string {
+// blobs counts what lies in the store.
+func (f *fixture) blobs(t *testing.T) int {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(f.folder, "journals", resttest.Account, "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range found {
-		found[i] = filepath.Base(found[i])
+	return len(found)
+}
+
+// size is the octets of what lies in the store.
+func (f *fixture) size(t *testing.T) (size int64) {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(f.folder, "journals", resttest.Account, "*"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return strings.Join(found, " ")
+	for _, path := range found {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	return size
 }
 
 type page struct {
@@ -143,28 +157,28 @@ func (f *fixture) read(t *testing.T, token, query string) (string, page) {
 	return strings.Join(all, " "), p
 }
 
-func (f *fixture) want(t *testing.T, times string, whole bool, blobs string) {
+func (f *fixture) want(t *testing.T, times string, whole bool, blobs int) {
 	t.Helper()
 	if got, p := f.read(t, resttest.Token, "limit=1000"); got != times || p.Whole != whole || f.blobs(t) != blobs {
-		t.Errorf("there is %s, whole: %t, in %s; want %s, %t, in %s", got, p.Whole, f.blobs(t), times, whole, blobs)
+		t.Errorf("there is %s, whole: %t, in %d blobs; want %s, %t, in %d", got, p.Whole, f.blobs(t), times, whole, blobs)
 	}
 }
 
 func TestAJournalIsThereWhileTheCallLivesAndOneBlobInTheEnd(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		f := newFixture(t, d)
-		f.want(t, "", false, "")
+		f.want(t, "", false, 0)
 		f.append(t, 1, piece(1, false, 1, 2))
 		f.seal(t) // it is not due
-		f.want(t, "1 2", false, "")
+		f.want(t, "1 2", false, 0)
 		f.append(t, 1, piece(1, false, 1, 2), piece(2, false, 3)) // the first one again
 		f.append(t, 1, piece(3, true, 4))
-		f.want(t, "1 2 3 4", true, "")
+		f.want(t, "1 2 3 4", true, 0)
 		f.seal(t)
-		f.want(t, "1 2 3 4", true, "call_1.1.jsonl.gz")
+		f.want(t, "1 2 3 4", true, 1)
 		f.append(t, 1, piece(2, false, 3), piece(3, true, 4)) // its edge had no answer
 		f.seal(t)
-		f.want(t, "1 2 3 4", true, "call_1.1.jsonl.gz")
+		f.want(t, "1 2 3 4", true, 1)
 		if n, err := d.Read().NewSelect().Table("journal_chunks").Count(t.Context()); err != nil || n != 0 {
 			t.Errorf("%d chunks are left: %v", n, err)
 		}
@@ -180,13 +194,13 @@ func TestWhatComesLaterIsAdded(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.seal(t) // nothing came for an hour
-		f.want(t, "1", false, "call_1.1.jsonl.gz")
+		f.want(t, "1", false, 1)
 		f.append(t, 1, piece(2, false, 2), piece(5, true, 9))
-		f.want(t, "1 2 lost 9 9", true, "call_1.1.jsonl.gz")
+		f.want(t, "1 2 lost 9 9", true, 1)
 		f.seal(t)
-		f.want(t, "1 2 lost 9 9", true, "call_1.2.jsonl.gz")
+		f.want(t, "1 2 lost 9 9", true, 1)
 		f.append(t, 2, piece(1, false, 0))
-		f.want(t, "1 2 lost 9 9 0", false, "call_1.2.jsonl.gz")
+		f.want(t, "1 2 lost 9 9 0", false, 1)
 	})
 }
 
@@ -215,7 +229,7 @@ func TestOnlyTheOwnerOfACallWritesItsJournal(t *testing.T) {
 			}
 		}
 		f.append(t, 2, journal.Chunk{Number: 1, Text: []byte("{\"t\":1,\"kind\":\"x\",\"a\":\"\x00\xff\"}\n")}, piece(2, true, 2))
-		f.want(t, "1 2", true, "")
+		f.want(t, "1 2", true, 0)
 	})
 }
 
@@ -235,15 +249,54 @@ func TestAJournalGoesWithItsCall(t *testing.T) {
 		f.seal(t)
 		f.append(t, 1, piece(2, true, 2))
 		release()
-		f.want(t, "", false, "call_1.1.jsonl.gz")
+		f.want(t, "", false, 1)
 		if err := f.journals.Append(t.Context(), owner(1), []journal.Chunk{piece(3, true, 3)}); !errors.Is(err, call.ErrRefused) {
 			t.Errorf("more of a journal that goes: %v", err)
 		}
 		f.seal(t)
-		f.want(t, "", false, "")
+		f.want(t, "", false, 0)
 		if n, err := d.Read().NewSelect().Table("journals").Count(t.Context()); err != nil || n != 0 {
 			t.Errorf("%d rows are left: %v", n, err)
 		}
+	})
+}
+
+// The bytes of a call that goes leave the blob that it shares with others, which stay readable.
+func TestOfABlobThatIsSharedOnlyWhatGoesIsRemoved(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := newFixture(t, d)
+		for _, id := range []webhooks.CallID{"call_0", "call_2"} {
+			o := owner(1)
+			o.CallID = id
+			e := webhooks.Event{ID: webhooks.NewEventID(), Type: webhooks.EventCallInitiated, Sequence: 1, OccurredAt: db.Now()}
+			if _, err := f.calls.Publish(t.Context(), call.Batch{Owner: o, Events: []webhooks.Event{e}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.journals.Append(t.Context(), o, []journal.Chunk{piece(1, true, 7), piece(2, true, 8)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.append(t, 1, piece(1, false, 1), piece(2, true, 2))
+		f.seal(t)
+		f.want(t, "1 2", true, 1)
+		before := f.size(t)
+		err := d.InTx(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			return f.journals.Release(ctx, tx, resttest.Account, []webhooks.CallID{"call_0"})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.seal(t)
+		f.want(t, "1 2", true, 1)
+		if after := f.size(t); after >= before || after < before/2 {
+			t.Errorf("of %d octets %d are left of two of three journals of about one size", before, after)
+		}
+		f.append(t, 2, piece(1, false, 3)) // another edge has taken the call over
+		if _, err := d.Write().NewUpdate().Table("journals").Set("whole = ?", true).Where("1 = 1").Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.seal(t)
+		f.want(t, "1 2 3", true, 2) // its own, and that of call_2
 	})
 }
 
@@ -262,13 +315,17 @@ func TestNothingIsLostOrTwiceWhenSealingFails(t *testing.T) {
 			t.Error("it was sealed by nobody")
 		}
 		f.journals.Blobs = stores
-		// The blob of a process that died before it said so: other bytes, as it had not seen the second chunk.
-		if err := stores.Put(t.Context(), "journals/"+resttest.Account+"/call_1.1.jsonl.gz", strings.NewReader("torn"), 4); err != nil {
+		// The blob of a process that died before it was the journal's.
+		torn := "journals/" + resttest.Account + "/jnl_torn.gz"
+		if err := stores.Put(t.Context(), torn, strings.NewReader("torn"), 4); err != nil {
 			t.Fatal(err)
 		}
-		f.want(t, "1 2", true, "call_1.1.jsonl.gz")
+		if _, err := d.Write().ExecContext(t.Context(), "INSERT INTO journal_blobs (blob, account_id, shed, created_at) VALUES (?, ?, ?, ?)", torn, resttest.Account, true, db.Now()); err != nil {
+			t.Fatal(err)
+		}
+		f.want(t, "1 2", true, 1)
 		f.seal(t)
-		f.want(t, "1 2", true, "call_1.1.jsonl.gz")
+		f.want(t, "1 2", true, 1)
 	})
 }
 
@@ -420,8 +477,8 @@ func TestManyAppendAndSealAtOnce(t *testing.T) {
 		if got, _ := f.read(t, resttest.Token, "limit=100"); got != "1 2 3 4 5 6 7 8 9 10 11 12" {
 			t.Errorf("there is %s", got)
 		}
-		if n := len(slices.DeleteFunc(strings.Split(f.blobs(t), " "), func(s string) bool { return s == "" })); n != 1 {
-			t.Errorf("there are %s", f.blobs(t))
+		if n := f.blobs(t); n != 1 {
+			t.Errorf("there are %d blobs", n)
 		}
 	})
 }

@@ -21,21 +21,25 @@ const (
 	// quiet is how long nothing has come of a journal that is not whole before it is sealed as it is: its edge is dead, or
 	// nothing happens in the call. What comes later is added.
 	quiet = 10 * time.Minute
-	// sealMost bounds the journals of one round, and goneMost those removed in one.
+	// sealMost bounds the journals of one round, goneMost those removed in one, and shedMost the blobs that are cleared.
 	sealMost = 200
 	goneMost = 500
-	// sealTogether is how many are sealed in one transaction.
-	sealTogether = 50
-	// maxText bounds what is read of a blob: a journal has far less, even after several take-overs.
+	shedMost = 100
+	// sealTogether is how many journals share a blob at most, and blobRoom the octets after which it is full.
+	sealTogether = 100
+	blobRoom     = 4 << 20
+	// maxText bounds what is read of a journal: it has far less, even after several take-overs.
 	maxText = 16 << 20
 )
 
-// Seal makes the blobs of journals that are whole, or of which nothing has come for ten minutes, and removes those of calls
-// whose records are gone. Call it every few seconds, in any process: one does it at a time. It goes on with the other
+// Seal moves journals that are whole, or of which nothing has come for ten minutes, into blobs, and removes the bytes of
+// those whose calls are gone. Call it every few seconds, in any process: one does it at a time. It goes on with the other
 // journals when one fails, and repeats that the next time.
+//
+// Why many share a blob: a file of its own for each cost more than all else that the journal does for a short call.
 func (s *Service) Seal(ctx context.Context) error {
 	return s.DB.Lock(ctx, "journals.seal", func(ctx context.Context) error {
-		return errors.Join(s.bury(ctx), s.sealAll(ctx))
+		return errors.Join(s.bury(ctx), s.sealAll(ctx), s.shedAll(ctx))
 	})
 }
 
@@ -50,8 +54,14 @@ func (s *Service) sealAll(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(append(errs, db.Check(err))...)
 		}
-		for part := range slices.Chunk(due, sealTogether) {
-			errs = append(errs, s.seal(ctx, part)...)
+		accounts := map[string][]*row{}
+		for i := range due {
+			accounts[due[i].AccountID] = append(accounts[due[i].AccountID], &due[i])
+		}
+		for account, rows := range accounts {
+			for part := range slices.Chunk(rows, sealTogether) {
+				errs = append(errs, s.seal(ctx, account, part)...)
+			}
 		}
 		// With a store that is away there is no point in trying all the others.
 		if len(due) < sealMost || len(errs) > 0 {
@@ -61,127 +71,229 @@ func (s *Service) sealAll(ctx context.Context) error {
 	}
 }
 
-// sealing is a journal whose next blob is written.
-type sealing struct {
-	*row
-	chunks []chunk // what the blob has beyond the one before
-}
-
-// seal writes the next blob of journals, and then makes these theirs in one transaction.
-func (s *Service) seal(ctx context.Context, due []row) (errs []error) {
-	var written []sealing
-	for i := range due {
-		chunks, err := s.blob(ctx, &due[i])
-		if err != nil {
-			errs = append(errs, fmt.Errorf("journal of %s: %w", due[i].CallID, err))
-		} else if len(chunks) > 0 {
-			written = append(written, sealing{&due[i], chunks})
+// seal moves journals of one account into blobs.
+func (s *Service) seal(ctx context.Context, account string, due []*row) (errs []error) {
+	ids := make([]string, len(due))
+	for i, r := range due {
+		ids[i] = r.CallID
+	}
+	chunks, err := s.chunks(ctx, account, ids...)
+	if err != nil {
+		return []error{err}
+	}
+	b := batch{account: account}
+	for _, r := range due {
+		members, err := s.sealed(ctx, r)
+		if err == nil {
+			members, err = follow(members, r.SealedEpoch, r.SealedNumber, chunks[r.CallID])
 		}
-	}
-	if len(written) == 0 {
-		return errs
-	}
-	if err := s.settle(ctx, written); err != nil {
-		return append(errs, err)
-	}
-	for _, w := range written {
-		if w.Generation == 0 {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("journal of %s: %w", r.CallID, err))
 			continue
 		}
-		if err := s.Blobs.Delete(ctx, key(w.row, w.Generation)); err != nil {
-			errs = append(errs, fmt.Errorf("journal of %s: %w", w.CallID, err))
+		if b.full(members) {
+			errs = append(errs, s.write(ctx, &b))
+			b = batch{account: account}
 		}
+		b.add(r, members, chunks[r.CallID])
 	}
-	return errs
+	return append(errs, s.write(ctx, &b))
 }
 
-// blob writes a journal's next blob: what was in the one before, and the chunks, which it gives. Its key is new each time,
-// so that one that dies halfway leaves the old one as it was, and who repeats it writes the same again.
-func (s *Service) blob(ctx context.Context, r *row) ([]chunk, error) {
-	chunks, err := s.chunks(ctx, r.AccountID, r.CallID)
-	if err != nil || len(chunks) == 0 {
-		return nil, err
-	}
-	members, err := s.sealed(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if members, err = follow(members, r.SealedEpoch, r.SealedNumber, chunks); err != nil {
-		return nil, err
-	}
-	return chunks, s.Blobs.Put(ctx, key(r, r.Generation+1), bytes.NewReader(members), int64(len(members)))
+// batch is journals of one account whose bytes go into one blob.
+type batch struct {
+	account string
+	body    []byte
+	parts   []part
 }
 
-// settle makes the new blobs the journals', in place of their chunks.
-func (s *Service) settle(ctx context.Context, all []sealing) error {
-	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
-		var ids []string
-		var keys []any
-		// In the order of their keys, as in touch.
-		slices.SortFunc(all, func(a, b sealing) int { return strings.Compare(a.CallID, b.CallID) })
-		for _, w := range all {
-			last := w.chunks[len(w.chunks)-1]
-			_, err := tx.Write().NewUpdate().Model((*row)(nil)).
-				Set("generation = ?", w.Generation+1).Set("sealed_epoch = ?", last.Epoch).Set("sealed_number = ?", last.Number).Set("pending = ?", false).
-				Where("call_id = ?", w.CallID).Where("NOT gone").Exec(ctx)
-			if err != nil {
-				return db.Check(err)
-			}
-			ids = append(ids, w.CallID)
-			for _, c := range w.chunks {
-				keys = append(keys, c.CallID, c.Epoch, c.Number)
-			}
+// part is where a journal will lie.
+type part struct {
+	*row
+	chunks       []chunk // what it has beyond its bytes so far
+	offset, size int64
+}
+
+func (b *batch) full(next []byte) bool { return len(b.parts) > 0 && len(b.body)+len(next) > blobRoom }
+
+func (b *batch) add(r *row, members []byte, chunks []chunk) {
+	b.parts = append(b.parts, part{r, chunks, int64(len(b.body)), int64(len(members))})
+	b.body = append(b.body, members...)
+}
+
+// blobRow says that there is, or may be, a blob.
+type blobRow struct {
+	bun.BaseModel `bun:"table:journal_blobs"`
+
+	Blob      string    `bun:"blob,pk"`
+	AccountID string    `bun:"account_id"`
+	Shed      bool      `bun:"shed"`
+	CreatedAt time.Time `bun:"created_at"`
+}
+
+// write writes a batch's blob and then makes it the journals'. When that fails they stay as they are, and the blob is one
+// to be removed.
+func (s *Service) write(ctx context.Context, b *batch) error {
+	if len(b.parts) == 0 {
+		return nil
+	}
+	written := blobRow{Blob: "journals/" + b.account + "/" + db.NewID("jnl") + ".gz", AccountID: b.account, Shed: true, CreatedAt: db.Now()}
+	if _, err := s.DB.Write().NewInsert().Model(&written).Exec(ctx); err != nil {
+		return db.Check(err)
+	}
+	if err := s.Blobs.Put(ctx, written.Blob, bytes.NewReader(b.body), int64(len(b.body))); err != nil {
+		return err
+	}
+	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error { return settle(ctx, tx, written.Blob, b.parts) })
+}
+
+// settle makes a blob the journals', in place of their chunks and of where they lay before.
+func settle(ctx context.Context, tx *db.Tx, key string, parts []part) error {
+	// In the order of their keys, as in touch.
+	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.CallID, b.CallID) })
+	var ids, before []string
+	var keys []any
+	shed := false
+	for _, p := range parts {
+		set := tx.Write().NewUpdate().Model((*row)(nil)).Set("blob = ?", key).Set("blob_offset = ?", p.offset).Set("blob_size = ?", p.size)
+		if n := len(p.chunks); n > 0 || p.Pending {
+			set = set.Set("pending = ?", false)
 		}
-		list := strings.TrimSuffix(strings.Repeat("(?, ?, ?), ", len(keys)/3), ", ")
-		_, err := tx.Write().NewDelete().Model((*chunk)(nil)).Where("(call_id, epoch, number) IN (VALUES "+list+")", keys...).Exec(ctx)
+		if n := len(p.chunks); n > 0 {
+			set = set.Set("sealed_epoch = ?", p.chunks[n-1].Epoch).Set("sealed_number = ?", p.chunks[n-1].Number)
+		}
+		result, err := set.Where("call_id = ?", p.CallID).Where("NOT gone").Exec(ctx)
 		if err != nil {
 			return db.Check(err)
 		}
-		// One may have come meanwhile.
-		_, err = tx.Write().NewUpdate().Model((*row)(nil)).Set("pending = ?", true).Where("call_id IN (?)", bun.List(ids)).Where("NOT gone").
-			Where("EXISTS (SELECT 1 FROM journal_chunks AS c WHERE c.call_id = ?TableAlias.call_id)").Exec(ctx)
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			shed = true // its call has gone meanwhile
+		}
+		ids = append(ids, p.CallID)
+		if p.Blob != "" {
+			before = append(before, p.Blob)
+		}
+		for _, c := range p.chunks {
+			keys = append(keys, c.CallID, c.Epoch, c.Number)
+		}
+	}
+	if err := remove(ctx, tx, keys, ids); err != nil {
+		return err
+	}
+	if _, err := tx.Write().NewUpdate().Model((*blobRow)(nil)).Set("shed = ?", shed).Where("blob = ?", key).Exec(ctx); err != nil {
+		return db.Check(err)
+	}
+	return leave(ctx, tx, before)
+}
+
+// remove deletes chunks by their keys, call, epoch and number in turn, of these journals.
+func remove(ctx context.Context, tx *db.Tx, keys []any, ids []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	list := strings.TrimSuffix(strings.Repeat("(?, ?, ?), ", len(keys)/3), ", ")
+	_, err := tx.Write().NewDelete().Model((*chunk)(nil)).Where("(call_id, epoch, number) IN (VALUES "+list+")", keys...).Exec(ctx)
+	if err != nil {
+		return db.Check(err)
+	}
+	// One may have come meanwhile.
+	_, err = tx.Write().NewUpdate().Model((*row)(nil)).Set("pending = ?", true).Where("call_id IN (?)", bun.List(ids)).Where("NOT gone").
+		Where("EXISTS (SELECT 1 FROM journal_chunks AS c WHERE c.call_id = ?TableAlias.call_id)").Exec(ctx)
+	return db.Check(err)
+}
+
+// leave notes that blobs have bytes that are no journal's any more.
+func leave(ctx context.Context, tx *db.Tx, blobs []string) error {
+	if len(blobs) == 0 {
+		return nil
+	}
+	_, err := tx.Write().NewUpdate().Model((*blobRow)(nil)).Set("shed = ?", true).Where("blob IN (?)", bun.List(blobs)).Exec(ctx)
+	return db.Check(err)
+}
+
+// bury removes the rows of journals whose calls are gone; their bytes follow.
+func (s *Service) bury(ctx context.Context) error {
+	return s.DB.InTx(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var gone []row
+		if err := tx.Read().NewSelect().Model(&gone).Where("gone").OrderBy("call_id", bun.OrderAsc).Limit(goneMost).Scan(ctx); err != nil || len(gone) == 0 {
+			return db.Check(err)
+		}
+		var ids, blobs []string
+		for _, r := range gone {
+			ids = append(ids, r.CallID)
+			if r.Blob != "" {
+				blobs = append(blobs, r.Blob)
+			}
+		}
+		if err := leave(ctx, tx, blobs); err != nil {
+			return err
+		}
+		_, err := tx.Write().NewDelete().Model((*row)(nil)).Where("call_id IN (?)", bun.List(ids)).Exec(ctx)
 		return db.Check(err)
 	})
 }
 
-// bury removes the bytes of journals whose calls are gone, then their rows.
-func (s *Service) bury(ctx context.Context) error {
-	var gone []row
-	if err := s.DB.Read().NewSelect().Model(&gone).Where("gone").OrderBy("call_id", bun.OrderAsc).Limit(goneMost).Scan(ctx); err != nil {
+// shedAll removes blobs with bytes that are no journal's, after it has moved what is still one's.
+func (s *Service) shedAll(ctx context.Context) error {
+	var found []blobRow
+	if err := s.DB.Read().NewSelect().Model(&found).Where("shed").OrderBy("blob", bun.OrderAsc).Limit(shedMost).Scan(ctx); err != nil {
 		return db.Check(err)
 	}
 	var errs []error
-	for i := range gone {
-		r := &gone[i]
-		// The next one's too: a process may have died when it had written that, and not said so.
-		err := errors.Join(s.Blobs.Delete(ctx, key(r, r.Generation)), s.Blobs.Delete(ctx, key(r, r.Generation+1)))
-		if err == nil {
-			_, err = s.DB.Write().NewDelete().Model(r).WherePK().Exec(ctx)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("remove the journal of %s: %w", r.CallID, err))
+	for i := range found {
+		if err := s.shed(ctx, &found[i]); err != nil {
+			errs = append(errs, fmt.Errorf("journals in %s: %w", found[i].Blob, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func key(r *row, generation int64) string {
-	return fmt.Sprintf("journals/%s/%s.%d.jsonl.gz", r.AccountID, r.CallID, generation)
+func (s *Service) shed(ctx context.Context, old *blobRow) error {
+	var left []row
+	err := s.DB.Read().NewSelect().Model(&left).Where("blob = ?", old.Blob).Where("NOT gone").OrderBy("blob_offset", bun.OrderAsc).Scan(ctx)
+	if err != nil {
+		return db.Check(err)
+	}
+	b := batch{account: old.AccountID}
+	for i := range left {
+		members, err := s.sealed(ctx, &left[i])
+		if err != nil {
+			return fmt.Errorf("journal of %s: %w", left[i].CallID, err)
+		}
+		left[i].Pending = false // as far as this concerns
+		b.add(&left[i], members, nil)
+	}
+	if err := s.write(ctx, &b); err != nil {
+		return err
+	}
+	if err := s.Blobs.Delete(ctx, old.Blob); err != nil {
+		return err
+	}
+	_, err = s.DB.Write().NewDelete().Model(old).WherePK().Exec(ctx)
+	return db.Check(err)
 }
 
-// chunks are those that are not in the blob, in their order.
-func (s *Service) chunks(ctx context.Context, accountID, callID string) ([]chunk, error) {
+// chunks are those of journals that are not in blobs, in their order.
+func (s *Service) chunks(ctx context.Context, accountID string, callIDs ...string) (map[string][]chunk, error) {
 	var all []chunk
-	err := s.DB.Read().NewSelect().Model(&all).Where("account_id = ?", accountID).Where("call_id = ?", callID).OrderExpr("epoch, number").Scan(ctx)
-	return all, db.Check(err)
+	err := s.DB.Read().NewSelect().Model(&all).Where("account_id = ?", accountID).Where("call_id IN (?)", bun.List(callIDs)).
+		OrderExpr("call_id, epoch, number").Scan(ctx)
+	if err != nil {
+		return nil, db.Check(err)
+	}
+	journals := map[string][]chunk{}
+	for _, c := range all {
+		journals[c.CallID] = append(journals[c.CallID], c)
+	}
+	return journals, nil
 }
 
-// sealed is the blob.
+// sealed is what lies in a blob of a journal.
 func (s *Service) sealed(ctx context.Context, r *row) ([]byte, error) {
-	if r.Generation == 0 {
+	if r.Blob == "" {
 		return nil, nil
 	}
-	body, err := s.Blobs.Get(ctx, key(r, r.Generation), 0, -1)
+	body, err := s.Blobs.Get(ctx, r.Blob, r.BlobOffset, r.BlobSize)
 	if err != nil {
 		return nil, err
 	}
@@ -220,8 +332,8 @@ func (s *Service) text(ctx context.Context, accountID, callID string) (text []by
 	// A blob that is replaced between looking and reading is looked for once more.
 	for range 3 {
 		// The chunks before the row: what is sealed in between is then in both, and not in neither.
-		var chunks []chunk
-		if chunks, err = s.chunks(ctx, accountID, callID); err != nil {
+		var journals map[string][]chunk
+		if journals, err = s.chunks(ctx, accountID, callID); err != nil {
 			return nil, false, err
 		}
 		var found []row
@@ -235,7 +347,7 @@ func (s *Service) text(ctx context.Context, accountID, callID string) (text []by
 			continue
 		}
 		if err == nil {
-			members, err = follow(members, r.SealedEpoch, r.SealedNumber, after(r, chunks))
+			members, err = follow(members, r.SealedEpoch, r.SealedNumber, after(r, journals[callID]))
 		}
 		if err != nil || len(members) == 0 {
 			return nil, r.Whole, err
