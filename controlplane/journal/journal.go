@@ -172,7 +172,9 @@ func touch(ctx context.Context, tx *db.Tx, all []*piece) (map[string]*row, error
 	now, rows := db.Now(), map[string]*row{}
 	for _, p := range all {
 		id := string(p.owner.CallID)
-		rows[id] = &row{CallID: id, AccountID: string(p.owner.AccountID), CreatedAt: now, UpdatedAt: now}
+		// As it will be when this is all there is, which add need not say then.
+		last := p.chunks[len(p.chunks)-1].Last
+		rows[id] = &row{CallID: id, AccountID: string(p.owner.AccountID), Pending: true, Whole: last, CreatedAt: now, UpdatedAt: now}
 	}
 	// In the order of their keys, so that two processes do not wait for each other.
 	ids := slices.Sorted(maps.Keys(rows))
