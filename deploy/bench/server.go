@@ -30,6 +30,7 @@ type server struct {
 	cmd     *exec.Cmd
 	dir     string
 	http    string
+	ops     string // address and port of its operator's pages
 	edges   string // where edges dial, of a control plane apart
 	sip     netip.AddrPort
 	key     string // "" where another process made the first start
@@ -105,13 +106,14 @@ func (s *server) start(ctx context.Context, program string, arguments ...string)
 	if err != nil {
 		return err
 	}
+	s.ops = fmt.Sprintf("127.0.0.1:%d", opsPort)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	s.cmd = exec.CommandContext(ctx, program, append(arguments, "--data", s.dir, "--http", strings.TrimPrefix(s.http, "http://"),
-		"--ops", fmt.Sprintf("127.0.0.1:%d", opsPort), "--log-level", "warn")...)
+		"--ops", s.ops, "--log-level", "warn")...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // nothing stays behind, however we end
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }

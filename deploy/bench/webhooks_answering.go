@@ -22,6 +22,7 @@ const answerAndHangUp = `{"instructions":[{"verb":"answer"},{"verb":"hangup"}]}`
 //
 //	POST /answer    the program answerAndHangUp
 //	POST /chain/N   a redirect to /chain/N-1; for 0 as /answer
+//	POST /menu/N    a menu, whose answer, that no key was pressed, is told to /menu/N-1; for 0 a goodbye
 //	POST /hang      nothing, until the other side gives up
 type answering struct {
 	url     string
@@ -51,6 +52,7 @@ func newAnswering(ctx context.Context) (*answering, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /answer", a.answer)
 	mux.HandleFunc("POST /chain/{left}", a.chain)
+	mux.HandleFunc("POST /menu/{left}", a.menu)
 	mux.HandleFunc("POST /hang", a.hang)
 	a.web = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	a.serving.Go(func() {
@@ -108,6 +110,21 @@ func (a *answering) chain(w http.ResponseWriter, r *http.Request) {
 	if left > 0 {
 		a.quiet = time.Now()
 	}
+}
+
+func (a *answering) menu(w http.ResponseWriter, r *http.Request) {
+	_, err1 := io.Copy(io.Discard, r.Body)
+	left, err2 := strconv.Atoi(r.PathValue("left"))
+	if errors.Join(err1, err2) != nil {
+		http.Error(w, "no such menu", http.StatusBadRequest)
+		return
+	}
+	next := `{"instructions":[{"verb":"play","media_id":"sys_goodbye"},{"verb":"hangup"}]}`
+	if left > 0 {
+		const prompt = `{"verb":"play","media_id":"sys_hold"},{"verb":"play","media_id":"sys_apology"}`
+		next = fmt.Sprintf(`{"instructions":[{"verb":"gather","id":"menu","num_digits":1,"attempts":2,"timeout":3,"prompt":[%s],"action":"/menu/%d"}]}`, prompt, left-1)
+	}
+	program(w, next)
 }
 
 // links gives the times between an answer and the next question since the last time it was called, sorted.
