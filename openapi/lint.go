@@ -19,7 +19,7 @@ var (
 )
 
 // Lint lists what the specification lacks that OpenAPI itself does not ask for; that examples fit their schemas is
-// checked by CheckExamples. Each line begins with where it is.
+// checked by Check. Each line begins with where it is.
 func (s *Spec) Lint() []string {
 	l := &linter{view: s.View, tags: map[string]bool{}, bodies: map[*openapi3.Schema]bool{}}
 	for _, tag := range s.View.Tags {

@@ -24,7 +24,7 @@ func TestTheSpecificationKeepsTheHouseRules(t *testing.T) {
 	for _, line := range s.Lint() {
 		t.Error(line)
 	}
-	if err := s.CheckExamples(); err != nil {
+	if err := s.Check(); err != nil {
 		t.Error(err)
 	}
 }
@@ -251,12 +251,25 @@ func TestAnExampleThatDoesNotFitIsFound(t *testing.T) {
 		{"example: {name: A}", "example: {name: 1}"},
 		{"example: {id: thing_1, name: A, colour: red}", "example: {id: thing_1}"},
 	} {
-		if err := mustParse(t, change(t, c[0], c[1])).CheckExamples(); err == nil {
+		if err := mustParse(t, change(t, c[0], c[1])).Check(); err == nil {
 			t.Errorf("%s: no error", c[1])
 		}
 	}
-	if err := mustParse(t, good).CheckExamples(); err != nil {
+	if err := mustParse(t, good).Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatIsNotOpenAPIIsFound(t *testing.T) {
+	for _, c := range [][2]string{
+		{"'204': {description: Deleted.}", "'204': {}"},
+		{"in: path, required: true", "in: path"},
+		{"operationId: deleteThing", "operationId: createThing"},
+		{"{type: string, minLength: 1}", "{type: text}"},
+	} {
+		if err := mustParse(t, change(t, c[0], c[1])).Check(); err == nil {
+			t.Errorf("%s: no error", c[1])
+		}
 	}
 }
 
