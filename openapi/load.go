@@ -3,6 +3,7 @@ package openapi
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,7 +47,7 @@ func Parse(sources ...fs.FS) (*Spec, error) {
 	if err := encoder.Close(); err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
 	}
-	view, err := view(text.Bytes())
+	view, err := view(root)
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
 	}
@@ -293,8 +294,16 @@ func (s *Spec) Check() error {
 	return nil
 }
 
-// view reads the document again and turns it into OpenAPI 3.0.
-func view(text []byte) (*openapi3.T, error) {
+// view turns the document into OpenAPI 3.0. It goes by way of JSON, which is read faster than YAML.
+func view(root *yaml.Node) (*openapi3.T, error) {
+	var document any
+	if err := root.Decode(&document); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(document)
+	if err != nil {
+		return nil, err
+	}
 	doc, err := openapi3.NewLoader().LoadFromData(text)
 	if err != nil {
 		return nil, err
