@@ -36,7 +36,8 @@ type Service struct {
 	RootCAs *x509.CertPool
 	Log     *slog.Logger
 
-	// Poll is how often what is due is looked for without a wake-up; 1 s when zero.
+	// Poll is how often what is due is looked for without a wake-up; 1 s when zero. Sessions are looked after every fifth
+	// time, and what was left over is swept up every sixtieth.
 	Poll time.Duration
 	// Lease is how long a process may be sending a message before another takes it over; 5 minutes when zero.
 	Lease time.Duration

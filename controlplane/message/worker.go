@@ -27,9 +27,10 @@ const (
 	maxUncertain = 3
 	// attemptWithin bounds one attempt. It is less than the lease.
 	attemptWithin = 4 * time.Minute
-	// linesEvery is how often sessions are looked after, in times that something to send is looked for.
+	// linesEvery and sweepEvery are how often sessions are looked after, and what Sweep does, in times that something to send
+	// is looked for.
 	linesEvery = 5
-	sweepEvery = time.Minute
+	sweepEvery = 60
 )
 
 // worker is one Run of a Service.
@@ -49,7 +50,8 @@ type worker struct {
 // Run sends what is due until ctx ends, keeps sessions with message centres, and waits for what is being sent.
 func (s *Service) Run(ctx context.Context) error {
 	w := &worker{Service: s, owner: db.NewID("message"), ended: make(chan string), lanes: map[string]bool{}, lines: map[string]*line{}}
-	poll, lines, sweep := time.NewTicker(or(s.Poll, time.Second)), time.NewTicker(linesEvery*or(s.Poll, time.Second)), time.NewTicker(sweepEvery)
+	every := or(s.Poll, time.Second)
+	poll, lines, sweep := time.NewTicker(every), time.NewTicker(linesEvery*every), time.NewTicker(sweepEvery*every)
 	defer poll.Stop()
 	defer lines.Stop()
 	defer sweep.Stop()
@@ -434,7 +436,7 @@ const (
 )
 
 // Sweep fails what could not be sent in time, brings reports together with what they are about where both came at the same
-// moment, and ends the waiting for parts of messages. Run does it every minute.
+// moment, and ends the waiting for parts of messages. Run does it every minute, with the default Poll.
 func (s *Service) Sweep(ctx context.Context) error {
 	return errors.Join(s.expire(ctx), s.match(ctx), s.joinLate(ctx))
 }
