@@ -267,7 +267,7 @@ func (f *fixture) get(t *testing.T, id string) (i transfer.Import) {
 
 func (f *fixture) ended(t *testing.T, id string) job.Job {
 	t.Helper()
-	deadline := time.NewTimer(120 * time.Second)
+	deadline := time.NewTimer(5 * time.Minute)
 	defer deadline.Stop()
 	for {
 		j, err := db.Get[job.Job](t.Context(), f.db, auth.Everywhere(), id)
