@@ -64,7 +64,8 @@ const (
 // an order promises:
 //
 //   - call.initiated is the first of a leg. call.ended comes exactly once; after it come only recording.completed and
-//     recording.failed, and call.action.failed for changes that came too late.
+//     recording.failed, call.action.failed for changes that came too late, and what became of changes that go on without
+//     the leg: a transfer whose target still rings.
 //   - call.ringing comes at most twice, the second time with early_media; call.answered at most once, and after them.
 //     call.detected comes after call.answered.
 //   - call.held alternates: true, false, true … A leg that ends on hold has no last false.

@@ -33,6 +33,7 @@ func (s *Session) conference(i *webhooks.Conference) *webhooks.Trigger {
 		s.participant = nil
 	}()
 	t = s.takePart(p, name, i)
+	s.hearChange() // what was meant for the leg in the room comes too late for it, and is not for what it does next
 	duration := webhooks.SecondsOf(p.left.Sub(p.joined))
 	t.ConferenceID, t.Duration, t.RecordingID = p.conferenceID(), &duration, p.recordingID
 	return t

@@ -209,9 +209,9 @@ func (h *farLeg) ask(a *asking) {
 	case *webhooks.OpUnhold:
 		err = r.unhold(p)
 	case *webhooks.OpDisconnect: // said before it takes the leg out: then nobody listens any more
-		h.answer(a.Number, nil)
-		r.close(p)
-		return
+		if err = r.close(p, func() { h.answer(a.Number, nil) }); err == nil {
+			return
+		}
 	case *webhooks.OpDrop:
 		if op.CallID == p.id {
 			h.answer(a.Number, nil)

@@ -46,6 +46,7 @@ type room struct {
 	over     bool           // nobody can enter any more; ended is closed
 	status   statusTarget
 	spool    *spool // the recording; nil for none
+	opening  bool   // it is about to begin
 	recorder *Session
 	notice   announcement
 }
@@ -209,22 +210,29 @@ func (r *room) admit(p *participant, most int) error {
 // begin does what the coming of a leg leads to: the room begins, with all who have waited for it; or the leg joins those
 // who speak already.
 func (r *room) begin(p *participant) {
+	if r.speaks(p) {
+		r.record()
+	}
+}
+
+// speaks has the leg take part; false: it is still to wait for the room, or is out of it.
+func (r *room) speaks(p *participant) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case p.out():
-		return
+		return false
 	case !r.begun.IsZero():
 		r.seat(p)
 	case len(r.here) >= 2 && slices.ContainsFunc(r.here, func(o *participant) bool { return o.startOnEnter }):
 		r.start(p)
 	default:
-		return
+		return false
 	}
 	if p.beep == "enter" || p.beep == "both" {
 		r.sound(p)
 	}
-	r.record()
+	return true
 }
 
 // start begins the room; by is the leg whose coming does.
@@ -338,15 +346,20 @@ func choose(yes bool, a, b string) string {
 	return b
 }
 
-// close ends the room for all because a live change to one of them says so.
-func (r *room) close(by *participant) {
+// close ends the room for all because a live change to one of them says so, after that was told. One that has just left
+// ends it no more.
+func (r *room) close(by *participant, told func()) error {
 	r.mu.Lock()
-	if !r.over {
-		r.empty()
-		r.end(by, webhooks.ConferenceEndedByAPI, "")
+	if by.out() {
+		r.mu.Unlock()
+		return errLeftRoom
 	}
+	told()
+	r.empty()
+	r.end(by, webhooks.ConferenceEndedByAPI, "")
 	r.mu.Unlock()
 	r.calls.rooms.forget(r)
+	return nil
 }
 
 // empty takes everybody out because the room ends.

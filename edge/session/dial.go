@@ -344,7 +344,7 @@ func (d *dialing) talk() *webhooks.Trigger {
 			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
 		case woke == wokeParty && s.party.state == partyAccepted:
 			s.party.leg.cancel(elsewhere())
-		case woke == wokeAction && transfers(*s.pending):
+		case woke == wokeAction && keepsPartner(*s.pending):
 			s.keeping = true
 			return s.interrupted()
 		case woke == wokeAction:
@@ -556,7 +556,7 @@ func (s *Session) attend() {
 		case woke == wokeAction:
 			s.inTalk, s.peerGone = false, nil
 			s.onItsOwn()
-			if s.keeping = transfers(*s.pending); !s.keeping {
+			if s.keeping = keepsPartner(*s.pending); !s.keeping {
 				s.leg.Unbridge()
 				s.peerOf(b)
 				s.leave()

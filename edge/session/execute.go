@@ -147,7 +147,7 @@ func (s *Session) outcome(i webhooks.Instruction, t *webhooks.Trigger) {
 	defer s.settleReferral(487)
 	s.hearChange()
 	if s.ctx.Err() != nil {
-		t.Outcome = webhooks.Hangup
+		t.Outcome, t.Error = webhooks.Hangup, "" // also where it failed in the same moment
 		s.tell(i, t)
 		return
 	}
@@ -242,14 +242,20 @@ func (s *Session) takeAction() {
 	s.settleAction(webhooks.EventActionCompleted, data)
 }
 
-// changeByURL has what runs replaced by what a URL answers.
+// changeByURL has what runs replaced by what a URL answers. A partner that was kept until then stays when that is a
+// transfer, or when another change came that keeps it.
 func (s *Session) changeByURL(target webhooks.Target, data webhooks.EventData) {
 	got, err := s.ask(s.ctx, webhooks.ReasonModified, target, nil)
-	switch {
-	case err == nil:
+	if err == nil {
 		s.replace(got.program, got.base)
+		s.letGo(first(s.rest))
 		s.settleAction(webhooks.EventActionCompleted, data)
 		return
+	}
+	if s.pending == nil || !keepsPartner(*s.pending) {
+		s.letGo(nil)
+	}
+	switch {
 	case !errors.Is(err, errInterrupted):
 		s.failurePath(err)
 		data.Message = "the URL gave no program; the failure path runs instead"
@@ -260,6 +266,14 @@ func (s *Session) changeByURL(target webhooks.Target, data webhooks.EventData) {
 		data.Message = "another change came before the URL had answered"
 	}
 	s.settleAction(webhooks.EventActionFailed, data)
+}
+
+// first is the first of a list of instructions; nil where it is empty.
+func first(list []webhooks.Instruction) webhooks.Instruction {
+	if len(list) == 0 {
+		return nil
+	}
+	return list[0]
 }
 
 // opName is the op of a change as events tell it, "" where a program replaced what ran.
@@ -277,12 +291,19 @@ func (s *Session) showTag() {
 	s.mu.Unlock()
 }
 
-// drainActions tells those who asked for a change too late.
-func (s *Session) drainActions() {
+// tellMade tells of the ops that have come about, before the end of the call is told.
+func (s *Session) tellMade() {
 	for _, o := range s.acting {
 		if o.made.Load() {
 			o.done(nil)
 		}
+	}
+}
+
+// drainActions tells those who asked for a change too late.
+func (s *Session) drainActions() {
+	s.tellMade()
+	for _, o := range s.acting {
 		o.done(errTooLate)
 	}
 	if s.pending != nil {

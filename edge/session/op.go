@@ -293,8 +293,7 @@ func (s *Session) leaving() ended {
 // disconnect ends the conference, else the call and that of whom the leg speaks with.
 func (s *Session) disconnect() error {
 	if p := s.participant; p != nil {
-		p.room.close(p)
-		return nil
+		return p.room.close(p, func() {})
 	}
 	end := ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI}
 	if o := s.partner(); o != nil {

@@ -38,7 +38,7 @@ func (s *Session) parkOther(o *acting, op *webhooks.OpPark) error {
 		ID:    id, Slot: s.vars().Text(op.Slot),
 	}
 	o.data.PeerCallID = partner.id
-	return o.elsewhere(func() error {
+	o.elsewhere(func() error {
 		defer b.unclaim()
 		ctx, done := context.WithTimeout(context.WithoutCancel(s.ctx), inquiryTime)
 		given, err := s.calls.cfg.Control.Park(ctx, q)
@@ -57,6 +57,7 @@ func (s *Session) parkOther(o *acting, op *webhooks.OpPark) error {
 		o.data.Slot = given.Slot
 		return nil
 	})
+	return errLater
 }
 
 // sent has a leg leave a bond for an instruction, and waits until that runs. False: it never does, because the leg is not

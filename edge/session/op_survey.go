@@ -1,21 +1,51 @@
 package session
 
 import (
+	"context"
 	"errors"
 
+	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
-// surveyNow is the instruction survey on behalf of a live change.
+// surveyNow is the instruction survey on behalf of a live change, which reads at the end of one channel or the other
+// whether it has begun. One that cannot be had has not.
 type surveyNow struct {
 	*webhooks.Survey
-	began chan struct{} // closed when it runs
+	began  chan struct{} // closed when it has
+	failed chan error    // why it has not; it holds one
+}
+
+func newSurveyNow(i *webhooks.Survey) surveyNow {
+	return surveyNow{i, make(chan struct{}), make(chan error, 1)}
 }
 
 // surveyedBy asks the caller how it was, because a live change says so.
 func (s *Session) surveyedBy(i surveyNow) *webhooks.Trigger {
-	close(i.began)
-	return s.survey(i.Survey)
+	t := s.surveyFrom(i.Survey, func() { close(i.began) })
+	switch {
+	case closed(i.began):
+	case t.Error != "":
+		i.failed <- errors.New(t.Error)
+	case s.ctx.Err() == nil:
+		i.failed <- errors.New("another change came before the survey could begin")
+	}
+	return t
+}
+
+// wait waits until it has begun on a leg, or never will; left is the error where the leg ends before.
+func (i surveyNow) wait(of *Session, left error) error {
+	select {
+	case <-i.began:
+		return nil
+	case err := <-i.failed:
+		return err
+	case <-of.ctx.Done():
+		if closed(i.began) {
+			return nil
+		}
+		return left
+	}
 }
 
 // surveyAsk is a survey that waits for this leg to leave.
@@ -25,33 +55,34 @@ type surveyAsk struct {
 }
 
 // surveyOther hands the one who called to a survey: this leg at once when it is that one, else its partner when this leg
-// leaves. The op is completed when the survey begins.
+// leaves. The op is completed when the survey begins. Nobody is taken out of a talk for a survey that there is not.
 func (s *Session) surveyOther(o *acting, op *webhooks.OpSurvey) error {
 	b, err := s.talk()
 	if err != nil {
 		return err
 	}
-	i := &webhooks.Survey{SurveyID: s.vars().Text(op.SurveyID), Invite: s.promptElsewhere(op.Invite)}
+	i := newSurveyNow(&webhooks.Survey{SurveyID: s.vars().Text(op.SurveyID), Invite: s.promptElsewhere(op.Invite)})
 	if !s.isCallers(b) {
 		o.data.PeerCallID = b.other(s).id
-		s.surveys = append(s.surveys, &surveyAsk{o, i})
+		s.surveys = append(s.surveys, &surveyAsk{o, i.Survey})
 		return errLater
 	}
-	began := make(chan struct{})
-	if !s.give(webhooks.Program{Instructions: []webhooks.Instruction{surveyNow{i, began}}}) {
-		return errors.New("the call has too many changes waiting; try again when one has completed")
-	}
-	return o.elsewhere(func() error {
-		select {
-		case <-began:
-			return nil
-		case <-s.ctx.Done():
-			if closed(began) {
-				return nil
-			}
+	q := control.SurveyQuery{AccountID: s.account, Survey: i.SurveyID}
+	o.elsewhere(func() error {
+		ctx, done := context.WithTimeout(s.ctx, inquiryTime)
+		_, err := s.calls.cfg.Control.Survey(ctx, q)
+		done()
+		switch {
+		case control.CodeOf(err) != "": // when nobody can be asked, it may be known from before
+			return refusal(err)
+		case s.ctx.Err() != nil:
 			return errTooLate
+		case b.isOver() || s.bonded() != b || !s.give(webhooks.Program{Instructions: []webhooks.Instruction{i}}):
+			return errGone
 		}
+		return i.wait(s, errTooLate)
 	})
+	return errLater
 }
 
 // isCallers reports whether the talk is this leg's: it has dialled the other, or has waited for it in a queue.
@@ -89,21 +120,11 @@ func (s *Session) surveyAfter(b *bond) {
 			ask.o.done(errGone)
 			continue
 		}
-		i := surveyNow{ask.survey, make(chan struct{})}
+		i := newSurveyNow(ask.survey)
 		if partner.bonded() != b || !partner.give(webhooks.Program{Instructions: []webhooks.Instruction{i}}) {
 			ask.o.done(errGone)
 			continue
 		}
-		ask.o.elsewhere(func() error { //nolint:errcheck // it is told of by then
-			select {
-			case <-i.began:
-				return nil
-			case <-partner.ctx.Done():
-				if closed(i.began) {
-					return nil
-				}
-				return errGone
-			}
-		})
+		ask.o.elsewhere(func() error { return i.wait(partner, errGone) })
 	}
 }

@@ -74,10 +74,9 @@ func (s *Session) talk() (*bond, error) {
 
 // elsewhere has another goroutine tell what becomes of the op, also when the call is over by then: what it asks for goes
 // on without this leg.
-func (o *acting) elsewhere(wait func() error) error {
+func (o *acting) elsewhere(wait func() error) {
 	o.away = true
 	o.s.spawn(func() { o.done(wait()) })
-	return errLater
 }
 
 // notTaken is why a target does not speak with whom it was called for.

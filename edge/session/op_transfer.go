@@ -23,7 +23,7 @@ func (s *Session) transferOther(o *acting, op *webhooks.OpTransfer) error {
 		return errEngaged
 	}
 	s.aloneAgain() // a hold ends: the other party hears the target ring
-	return o.elsewhere(func() error {
+	o.elsewhere(func() error {
 		<-h.done // the partner's goroutine closes it, whatever happens
 		b.unclaim()
 		switch {
@@ -36,6 +36,7 @@ func (s *Session) transferOther(o *acting, op *webhooks.OpTransfer) error {
 		}
 		return notTakenBy(h.outcome, h.end)
 	})
+	return errLater
 }
 
 // dialFor is a dial to the target of a live change, for any leg to make.

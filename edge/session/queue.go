@@ -366,7 +366,7 @@ func (s *Session) talkInBond(by webhooks.EndedBy) *webhooks.Trigger {
 			s.order.refuse()
 		case woke == wokeDigit:
 			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
-		case woke == wokeAction && transfers(*s.pending):
+		case woke == wokeAction && keepsPartner(*s.pending):
 			s.keeping = true
 			return s.interrupted()
 		case woke == wokeAction:

@@ -254,6 +254,7 @@ func (s *Session) finish() {
 		s.leg.Close()
 		stats = s.leg.Stats()
 	}
+	s.tellMade()
 	s.emitEnded(end, qualityOf(stats, s.sdp.active))
 	s.observeEnd(end, stats)
 	s.drainActions()

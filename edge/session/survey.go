@@ -12,7 +12,10 @@ const surveyKeys = "0123456789*#ABCD"
 
 // survey asks the caller how it was. It is answered when every question is; the first that gets no answer ends it, as
 // skipped. What comes of it is kept from its one survey.completed: see control.Verbs.
-func (s *Session) survey(i *webhooks.Survey) *webhooks.Trigger {
+func (s *Session) survey(i *webhooks.Survey) *webhooks.Trigger { return s.surveyFrom(i, func() {}) }
+
+// surveyFrom is survey; begins is called when it is known and the first question is about to be asked.
+func (s *Session) surveyFrom(i *webhooks.Survey, begins func()) *webhooks.Trigger {
 	if !s.answer(nil) {
 		return s.interrupted()
 	}
@@ -28,6 +31,7 @@ func (s *Session) survey(i *webhooks.Survey) *webhooks.Trigger {
 	case len(v.Questions) == 0:
 		return s.failed(fmt.Errorf("the survey %s has no questions", v.ID))
 	}
+	begins()
 	answers := map[string]any{}
 	t = s.questions(i, v, answers)
 	if len(answers) > 0 {

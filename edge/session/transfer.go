@@ -43,14 +43,20 @@ func transfers(a control.Action) bool {
 	return is
 }
 
-// letGo parts from a partner that was kept for a transfer, when something else is what runs next.
+// keepsPartner reports whether whom the leg speaks with stays its partner until what replaces the leg's program is known:
+// it may be a transfer. Of a change that says what becomes of the partner only its own program can be one.
+func keepsPartner(a control.Action) bool {
+	return transfers(a) || a.Change.Target != nil && !a.Change.Peer.HangUp && a.Change.Peer.Instructions == nil
+}
+
+// letGo parts from a partner that was kept for a transfer, when something else is what runs next: nil for nothing.
 func (s *Session) letGo(next webhooks.Instruction) {
 	if _, is := next.(*webhooks.Transfer); is || !s.keeping {
 		return
 	}
 	s.keeping = false
 	s.leg.Unbridge()
-	s.part(s.bonded(), ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedByAPI})
+	s.replaced(s.bonded())
 }
 
 func (s *Session) transfer(i *webhooks.Transfer) *webhooks.Trigger {
@@ -160,7 +166,7 @@ func (s *Session) returned(b *bond, t *webhooks.Trigger) *webhooks.Trigger {
 			s.order.refuse()
 		case woke == wokeDigit:
 			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
-		case woke == wokeAction && transfers(*s.pending):
+		case woke == wokeAction && keepsPartner(*s.pending):
 			s.keeping = true
 			t.Outcome = s.interrupted().Outcome
 			return t

@@ -1340,7 +1340,8 @@ export type HolidayTemplate = {
 
 /**
  * One thing that happened. `sequence` is gap-free per call from 1. `call.initiated` is the first of a leg, and there is
- * exactly one `call.ended`; after it come only the end of recordings and live changes that came too late. For each
+ * exactly one `call.ended`; after it come only the end of recordings, live changes that came too late, and the outcome
+ * of those that go on without the leg. For each
  * `action_id` there is exactly one call.action.completed or .failed, for each `recording_id` one recording.started and
  * then one .completed or .failed. A stay in a queue is queue.joined, any number of queue.offered, at most one
  * queue.connected, and queue.left. Ignore types and members that you do not know.
