@@ -21,10 +21,12 @@ func waiting(b *Bench) (*Call, webhooks.CallID) {
 }
 
 func act(b *Bench, id webhooks.CallID, n int, change func(*control.Action)) error {
-	a := control.Action{ActionID: webhooks.ActionID("act_" + strconv.Itoa(n)), AccountID: Account, CallID: id}
+	a := control.Action{ActionID: actionID(n), AccountID: Account, CallID: id}
 	change(&a)
 	return b.Calls.Act(context.Background(), a)
 }
+
+func actionID(n int) webhooks.ActionID { return webhooks.ActionID("act_" + strconv.Itoa(n)) }
 
 func hangUp() webhooks.Action { return webhooks.Action{Op: &webhooks.OpHangUp{}} }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/edge/control"
 	"github.com/hookswitch/hookswitch/webhooks"
+	"github.com/hookswitch/hookswitch/webhooks/webhooktest"
 )
 
 const to1003 = `"to":{"extension":"1003"}`
@@ -64,8 +65,7 @@ const (
 func TestOpTransferByEitherSide(t *testing.T) {
 	for by, c := range map[string]struct{ other, done string }{"agent": {"customer", "completed"}, "customer": {"agent", "completed"}} {
 		t.Run(by, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				one, other := h.agent, h.customer
 				if by == "customer" {
 					one, other = other, one
@@ -102,8 +102,7 @@ func TestOpTransferThatIsNotTaken(t *testing.T) {
 		"no answer": {func(p *Phone) { p.Rings().ExpectCancel() }, "the target does not answer", "no_answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				h.op("agent", 1, `{"op":"transfer","timeout":3,`+to1003+`}`)
 				c.third(b.Phone("1003"))
 				if got := settledAs(t, b, 1, c.message); got.Code != c.code {
@@ -124,8 +123,7 @@ func TestOpTransferThatIsNotTaken(t *testing.T) {
 
 func TestOpTransferWhileSomebodyHangsUp(t *testing.T) {
 	t.Run("the one who transfers, and it is answered", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.op("agent", 1, `{"op":"transfer",`+to1003+`}`)
 			ringing := b.Phone("1003").Rings()
 			h.agent.HangUp()
@@ -139,8 +137,7 @@ func TestOpTransferWhileSomebodyHangsUp(t *testing.T) {
 		})
 	})
 	t.Run("the one who transfers, and it is busy", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.op("agent", 1, `{"op":"transfer",`+to1003+`}`)
 			ringing := b.Phone("1003").Rings()
 			h.agent.HangUp()
@@ -151,8 +148,7 @@ func TestOpTransferWhileSomebodyHangsUp(t *testing.T) {
 		})
 	})
 	t.Run("the other", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.op("agent", 1, `{"op":"transfer",`+to1003+`}`)
 			ringing := b.Phone("1003").Rings()
 			h.customer.HangUp()
@@ -163,8 +159,7 @@ func TestOpTransferWhileSomebodyHangsUp(t *testing.T) {
 		})
 	})
 	t.Run("a second op", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.op("agent", 1, `{"op":"transfer",`+to1003+`}`)
 			ringing := b.Phone("1003").Rings()
 			for n, op := range []string{`{"op":"transfer",` + to1003 + `}`, `{"op":"consult",` + to1003 + `}`, `{"op":"park"}`, `{"op":"survey","survey_id":"after"}`} {
@@ -182,8 +177,7 @@ func TestOpTransferWhileSomebodyHangsUp(t *testing.T) {
 		})
 	})
 	t.Run("the edge stops", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.op("agent", 1, `{"op":"transfer",`+to1003+`}`)
 			b.Phone("1003").Rings()
 			b.StopCalls()
@@ -207,8 +201,7 @@ func consulted(t *testing.T, b *Bench, by string) (*handed, *Call) {
 }
 
 func TestLadderOpConsultComplete(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		h.customer.Forget()
 		h.op("agent", 1, `{"op":"consult",`+to1003+`}`)
 		third := b.Phone("1003").Rings().Answer()
@@ -346,8 +339,7 @@ func TestOpConsultIsNotTaken(t *testing.T) {
 		}, "another change has canceled it"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				h.op("agent", 1, `{"op":"consult","timeout":3,`+to1003+`}`)
 				c.third(h, b.Phone("1003"))
 				settledAs(t, b, 1, c.message)
@@ -363,8 +355,7 @@ func TestOpConsultIsNotTaken(t *testing.T) {
 		"the one who consults hangs up": func(h *handed) { h.agent.HangUp() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				h.op("agent", 1, `{"op":"consult",`+to1003+`}`)
 				ringing := b.Phone("1003").Rings()
 				hangUp(h)
@@ -377,8 +368,7 @@ func TestOpConsultIsNotTaken(t *testing.T) {
 }
 
 func TestOpConsultPrompt(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		h.op("agent", 1, `{"op":"consult","prompt":[{"verb":"play","media_id":"sys_welcome"}],`+to1003+`}`)
 		third := b.Phone("1003").Rings().Answer()
 		settledAs(t, b, 1, "")
@@ -522,8 +512,7 @@ func TestOpMerge(t *testing.T) {
 func TestOpPark(t *testing.T) {
 	for _, by := range []string{"agent", "customer"} {
 		t.Run(by, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				one, other := h.agent, h.customer
 				if by == "customer" {
 					one, other = other, one
@@ -549,8 +538,7 @@ func TestOpPark(t *testing.T) {
 		})
 	}
 	t.Run("a slot that is not to be had", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			b.Plane.Away(true)
 			h.op("agent", 1, `{"op":"park","slot":"701"}`)
 			settledAs(t, b, 1, "the control plane is away; try again later")
@@ -562,8 +550,7 @@ func TestOpPark(t *testing.T) {
 		})
 	})
 	t.Run("who is to be parked hangs up", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			release := b.Plane.Hold()
 			h.op("agent", 1, `{"op":"park","slot":"701"}`)
 			b.Pass(100 * time.Millisecond)
@@ -621,8 +608,7 @@ func TestOpSurvey(t *testing.T) {
 		})
 	})
 	t.Run("the customer hangs up first", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.op("agent", 1, `{"op":"survey","survey_id":"after"}`)
 			h.op("agent", 2, `{"op":"survey","survey_id":"after"}`)
 			h.customer.HangUp()
@@ -647,8 +633,7 @@ func TestOpSurvey(t *testing.T) {
 		})
 	})
 	t.Run("handed on first", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.op("agent", 1, `{"op":"survey","survey_id":"after"}`)
 			h.op("agent", 2, `{"op":"transfer",`+to1003+`}`)
 			third := b.Phone("1003").Rings().Answer()
@@ -759,6 +744,89 @@ func TestOpsInAQueuesTalk(t *testing.T) {
 				third.HangUp()
 				other.ExpectBye()
 				b.Idle()
+			})
+		})
+	}
+}
+
+// TestChangeByAURLThatAnswersATransferHandsThePartnerOver: until the answer is known, whom the leg speaks with is kept for it.
+func TestChangeByAURLThatAnswersATransferHandsThePartnerOver(t *testing.T) {
+	for _, by := range []string{"customer", "agent"} {
+		t.Run(by, func(t *testing.T) {
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
+				one, other := h.agent, h.customer
+				if by == "customer" {
+					one, other = other, one
+				}
+				b.App.Answer("/changed", webhooktest.Slow(500*time.Millisecond, `[{"verb":"transfer","id":"t",`+to1003+`,"action":"/t"}]`))
+				h.op(by, 1, `{"url":"`+b.App.URL+`/changed"}`)
+				third := b.Phone("1003").Rings().Answer()
+				settledAs(t, b, 1, "")
+				b.App.ExpectAt("/t", "outcome", "completed")
+				h.hear(other, third)
+				one.ExpectBye()
+				third.HangUp()
+				other.ExpectBye()
+				h.end()
+			})
+		})
+	}
+}
+
+// TestChangeByAURLPartsFromThePartner where the answer is no transfer, where there is none, and where the change says what
+// becomes of the partner.
+func TestChangeByAURLPartsFromThePartner(t *testing.T) {
+	const transfer = `[{"verb":"transfer",` + to1003 + `}]`
+	for name, c := range map[string]struct {
+		answer any
+		peer   string
+		failed string
+	}{
+		"another program":   {`[{"verb":"pause","length":1}]`, ``, ``},
+		"nothing":           {`[]`, ``, ``},
+		"no answer":         {webhooktest.Status(500), ``, "the URL gave no program; the failure path runs instead"},
+		"a peer to hang up": {transfer, `,"peer":"hangup"`, ``},
+	} {
+		t.Run(name, func(t *testing.T) {
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
+				b.App.Answer("/changed", c.answer)
+				h.op("customer", 1, `{"url":"`+b.App.URL+`/changed"`+c.peer+`}`)
+				h.agent.ExpectBye()
+				settledAs(t, b, 1, c.failed)
+				h.customer.ExpectBye()
+				b.Phone("1003").NotCalled()
+				h.end()
+			})
+		})
+	}
+}
+
+// TestAnotherChangeWhileAURLIsAskedDecidesOnThePartner: it stays for a transfer, and goes as the change says.
+func TestAnotherChangeWhileAURLIsAskedDecidesOnThePartner(t *testing.T) {
+	for name, c := range map[string]struct {
+		change string
+		goesOn bool
+	}{
+		"a transfer":       {`{"instructions":[{"verb":"transfer",` + to1003 + `}]}`, true},
+		"a program":        {`{"instructions":[{"verb":"pause","length":1}]}`, false},
+		"and for the peer": {`{"instructions":[{"verb":"pause","length":3}],"peer":[{"verb":"hangup"}]}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
+				b.App.Answer("/changed", webhooktest.Hang())
+				h.op("customer", 1, `{"url":"`+b.App.URL+`/changed"}`)
+				b.Pass(200 * time.Millisecond)
+				h.op("customer", 2, c.change)
+				settledAs(t, b, 1, "another change came before the URL had answered")
+				settledAs(t, b, 2, "")
+				if c.goesOn {
+					third := b.Phone("1003").Rings().Answer()
+					h.hear(h.agent, third)
+					third.HangUp()
+				}
+				h.agent.ExpectBye()
+				h.customer.ExpectBye()
+				h.end()
 			})
 		})
 	}

@@ -55,7 +55,7 @@ type Bench struct {
 	asks   []ask
 	log    bytes.Buffer
 	others []*Edge
-	step   chan struct{} // closed, and made anew, after each step of the world
+	step   chan struct{} // closed after the next step of the world; nil when nobody waits for it
 	stride time.Duration // between two steps of the world
 }
 
@@ -78,7 +78,7 @@ func NewWith(t testing.TB, setup Setup) *Bench {
 	t.Helper()
 	b := &Bench{
 		App: webhooktest.New(t), Plane: newPlane(t),
-		t: t, started: time.Now(), wire: newWire(), phones: map[string]*Phone{}, step: make(chan struct{}), stride: media.Slot,
+		t: t, started: time.Now(), wire: newWire(), phones: map[string]*Phone{}, stride: media.Slot,
 	}
 	if setup.Plane != nil {
 		b.Plane = setup.Plane
@@ -229,7 +229,7 @@ func (b *Bench) run(ctx context.Context) {
 // Rest lets a long time go by in steps so large that no audio could be heard: for what SIP and the control plane still
 // have to settle when every call is over.
 func (b *Bench) Rest(d time.Duration) {
-	b.paced(100 * time.Millisecond)
+	b.paced(time.Second)
 	b.Pass(d)
 	b.paced(media.Slot)
 }
@@ -271,8 +271,10 @@ func (b *Bench) slot(now time.Time) {
 			c.talk(now)
 		}
 	}
-	close(b.step)
-	b.step = make(chan struct{})
+	if b.step != nil {
+		close(b.step)
+		b.step = nil
+	}
 }
 
 // until waits for something to become true within a time, or fails the test. The condition is asked with mu held,
@@ -289,7 +291,11 @@ func (b *Bench) within(limit time.Duration, holds func() bool) bool {
 	defer timeout.Stop()
 	for {
 		b.mu.Lock()
-		done, step := holds(), b.step
+		done := holds()
+		if b.step == nil {
+			b.step = make(chan struct{})
+		}
+		step := b.step
 		b.mu.Unlock()
 		if done {
 			return true

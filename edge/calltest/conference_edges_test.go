@@ -822,3 +822,23 @@ func TestConferenceCoincidencesOverTwoEdges(t *testing.T) {
 		})
 	}
 }
+
+func TestLadderConferenceOverTwoEdges(t *testing.T) {
+	twoEdges(t, func(t *testing.T, b *Bench, other *Edge) {
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `[{"verb":"conference","id":"c","name":"team","label":"{{call.from}}","action":"/left"}]`)
+		b.App.Answer("/left", `[{"verb":"hangup"}]`)
+		first, _ := enters(b, "1001", "1000")
+		b.Pass(time.Second)
+		second, id := entersAt(b, other, "1002", "1000")
+		speaking(b, 1, first, second)
+		speaking(b, 2, second, first)
+		changingAt(b, other, id, 1, `{"op":"mute"}`)
+		b.Pass(time.Second)
+		second.HangUp()
+		b.Pass(time.Second)
+		first.HangUp()
+		bothIdle(b, other)
+		b.Golden("conference-two-edges")
+	})
+}

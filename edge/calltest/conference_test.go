@@ -796,3 +796,53 @@ func TestConferenceOpsElsewhereFail(t *testing.T) {
 		})
 	}
 }
+
+// TestDisconnectOfEveryLegEndsTheConferenceAndNoCall: those whom the first has taken out of it go on with their programs.
+func TestDisconnectOfEveryLegEndsTheConferenceAndNoCall(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `[{"verb":"conference","name":"team","action":"/left"}]`)
+		b.App.Answer("/left", `[{"verb":"pause","length":2}]`)
+		var calls []*Call
+		var ids []webhooks.CallID
+		for _, number := range []string{"1001", "1002", "1003"} {
+			call, id := enters(b, number, "1000")
+			calls, ids = append(calls, call), append(ids, id)
+		}
+		for n, id := range ids {
+			changing(b, id, n, `{"op":"disconnect"}`)
+		}
+		for _, call := range calls {
+			b.App.ExpectAt("/left", "outcome", "ended")
+			call.Talking()
+		}
+		outcomeOf(b, webhooks.EventActionCompleted, "") // of whichever was made first
+		for range ids[1:] {
+			outcomeOf(b, webhooks.EventActionFailed, "the call has just left the conference")
+		}
+		for range calls {
+			b.Ended(webhooks.CauseProgramEnd)
+		}
+	})
+}
+
+// TestDisconnectByOneWhoHasLeftLeavesTheConferenceToTheOthers.
+func TestDisconnectByOneWhoHasLeftLeavesTheConferenceToTheOthers(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `[{"verb":"conference","name":"team","action":"/left"}]`)
+		b.App.Answer("/left", `[{"verb":"pause","length":1}]`)
+		first, _ := enters(b, "1001", "1000")
+		second, _ := enters(b, "1002", "1000")
+		kicked, id := enters(b, "1003", "1000")
+		changing(b, id, 1, `{"op":"drop","call_id":"`+string(id)+`"}`)
+		changing(b, id, 2, `{"op":"disconnect"}`)
+		settledAs(t, b, 1, "")
+		settledAs(t, b, 2, "the call has just left the conference")
+		b.App.ExpectAt("/left", "outcome", "kicked")
+		kicked.ExpectBye()
+		speaking(b, 1, first, second)
+		first.HangUp()
+		second.HangUp()
+	})
+}

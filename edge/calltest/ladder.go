@@ -299,7 +299,7 @@ func pairs(v any) string {
 	return strings.Join(words, " ")
 }
 
-var idPattern = regexp.MustCompile(`\b(call|rec|act|conf)_[0-9A-Z]{26}\b`)
+var idPattern = regexp.MustCompile(`\b(call|rec|act|conf|conv|evt)_[0-9A-Z]{26}\b`)
 
 // Ladder writes down all that has happened: every SIP message, event, question and answer, each with its time from
 // the beginning of the bench, and names in place of ids.

@@ -15,6 +15,9 @@ import (
 // check compares what has happened with the oracle, and with what holds for every call.
 func (c *cell) check() {
 	c.checkOutcome()
+	if c.row.op != "" {
+		c.checkOp()
+	}
 	byLeg := map[webhooks.CallID][]webhooks.Event{}
 	for _, e := range c.b.Events() {
 		byLeg[e.CallID] = append(byLeg[e.CallID], e)
@@ -73,6 +76,9 @@ func (c *cell) checkOutcome() {
 
 // differs says in what the cell is not as expected.
 func (c *cell) differs(e expectation) []string {
+	if c.row.op != "" {
+		return c.differsInPart(e)
+	}
 	var wrong []string
 	ends := c.ends()
 	for number, want := range e.legs {
@@ -109,6 +115,11 @@ func (c *cell) differs(e expectation) []string {
 	return wrong
 }
 
+// afterTheEnd are the events that may come after call.ended.
+var afterTheEnd = []webhooks.EventType{
+	webhooks.EventRecordingCompleted, webhooks.EventRecordingFailed, webhooks.EventActionCompleted, webhooks.EventActionFailed,
+}
+
 // checkLeg holds what webhooks.Event promises of the events of a leg.
 func (c *cell) checkLeg(events []webhooks.Event) {
 	t := c.b.t
@@ -125,7 +136,7 @@ func (c *cell) checkLeg(events []webhooks.Event) {
 		switch {
 		case over && e.Sequence != 0:
 			t.Errorf("%s is numbered %d, after call.ended", e.Type, e.Sequence)
-		case over && e.Type != webhooks.EventRecordingCompleted && e.Type != webhooks.EventRecordingFailed && e.Type != webhooks.EventActionFailed:
+		case over && !slices.Contains(afterTheEnd, e.Type):
 			t.Errorf("%s comes after call.ended", e.Type)
 		case !over && e.Sequence != next:
 			t.Errorf("%s is numbered %d, expected %d", e.Type, e.Sequence, next)
@@ -221,7 +232,7 @@ func (c *cell) checkTold() {
 			t.Errorf("the application was told of status %s, the record says %s", r.call.Call.Status, own.Status)
 		}
 		other, ok := records[trigger.CallID]
-		if !ok || len(c.stands) > 1 || c.end.name == "callee_changed" || c.row.comes != "" || trigger.Outcome == webhooks.Referred {
+		if !ok || other.EndedAt.After(r.at) || len(c.stands) > 1 || c.end.name == "callee_changed" || c.row.comes != "" || trigger.Outcome == webhooks.Referred {
 			// Two things in one instant, it lived on, or its record is of a call of its own.
 			continue
 		}

@@ -25,11 +25,15 @@ type end struct {
 	lead time.Duration
 	// expect says what must come of it, given where the call stands.
 	expect func(c *cell, st standing) []expectation
+	// strikes is the leg whose end it is; nil is the caller's, "" nobody's.
+	strikes func(c *cell) string
 	// later is how long after the moment it takes effect, where that is not at once.
 	later time.Duration
 	// limit is how long after its effect the call may live on, 500 ms when it is 0, and for as long as it likes when it is
 	// negative.
 	limit time.Duration
+	// rests is how long a row of an op waits for what the end leads to before everybody leaves.
+	rests time.Duration
 	// silent: no one tells of the end any more, and nobody says BYE.
 	silent bool
 }
@@ -64,6 +68,21 @@ func withAction(kind webhooks.EventType, f func(*cell, standing) []expectation) 
 // replacing is what a live change that ends the call so comes to.
 func replacing(e endings, kind webhooks.EventType) func(*cell, standing) []expectation {
 	return withAction(kind, func(c *cell, st standing) []expectation { return []expectation{c.row.replaced(st, e)} })
+}
+
+// answering is replacing by what a URL answers. Whom the leg speaks with stays until then, and may leave by itself.
+func answering(e endings, kind webhooks.EventType) func(*cell, standing) []expectation {
+	return func(c *cell, st standing) []expectation {
+		all := replacing(e, kind)(c, st)
+		if c.moment.kind != near {
+			return all
+		}
+		left := replacing(e, kind)(c, st)
+		for number, p := range c.row.finished {
+			left[0].legs[number] = p.end
+		}
+		return append(all, left...)
+	}
 }
 
 // quietly is what becomes of a call that another process has taken.
@@ -147,7 +166,7 @@ func (s spot) one(states ...partyState) string {
 // refusal is a called party's final answer, and what must come of it.
 func refusal(name string, code int, cause string, by webhooks.EndedBy, outcome webhooks.Outcome) end {
 	return end{
-		name: name, fits: having(rings), lead: latency, limit: -1,
+		name: name, fits: having(rings), strikes: theOne(rings), lead: latency, limit: -1,
 		pull: func(c *cell) { c.leg(c.one(rings)).Refuse(code) },
 		expect: func(c *cell, st standing) []expectation {
 			return []expectation{c.row.partyEnded(st, c.one(rings), legEnd{cause, by, code}, string(outcome))}
@@ -217,13 +236,13 @@ func allEnds() []end {
 			name: "change_url", fits: changeable, limit: time.Second,
 			prepare: func(c *cell) { c.b.App.Answer("/changed", `[{"verb":"hangup"}]`) },
 			pull:    func(c *cell) { c.act(callerNumber, changedBy(c, "/changed")) },
-			expect:  replacing(programOver, webhooks.EventActionCompleted),
+			expect:  answering(programOver, webhooks.EventActionCompleted),
 		},
 		{
-			name: "change_url_dead", fits: changeable, limit: -1,
+			name: "change_url_dead", fits: changeable, limit: -1, rests: 6 * time.Second,
 			prepare: func(c *cell) { c.b.App.Answer("/changed", webhooktest.Status(500)) },
 			pull:    func(c *cell) { c.act(callerNumber, changedBy(c, "/changed")) },
-			expect:  replacing(unanswerable, webhooks.EventActionFailed),
+			expect:  answering(unanswerable, webhooks.EventActionFailed),
 		},
 		{
 			name: "change_url_slow_then_bye", fits: func(s spot) bool { return insideKnown(s) && changeable(s) }, later: 200 * time.Millisecond,
@@ -237,7 +256,7 @@ func allEnds() []end {
 		},
 		{
 			name: "time_limit", fits: anywhere,
-			prepare: func(c *cell) { c.b.Plane.TimeLimit = webhooks.SecondsOf(c.at - latency) },
+			prepare: func(c *cell) { c.b.Plane.TimeLimit = webhooks.SecondsOf(c.at - c.b.Now() - latency) },
 			expect:  always(outOfTime, webhooks.Hangup),
 		},
 		{
@@ -319,6 +338,9 @@ func allEnds() []end {
 		{
 			name: "hold_then_bye", fits: insideKnown, later: 300 * time.Millisecond,
 			pull: func(c *cell) {
+				if c.over() {
+					return
+				}
 				c.caller.Hold()
 				c.b.Pass(200 * time.Millisecond)
 				c.caller.Bye()
@@ -328,7 +350,7 @@ func allEnds() []end {
 
 		// Disturbances: none of them ends the call, which must come to its natural end.
 		{
-			name: "drain", fits: func(s spot) bool { return inside(s) && !s.awaitsGuest() }, limit: -1,
+			name: "drain", strikes: nobody, fits: func(s spot) bool { return inside(s) && !s.awaitsGuest() }, limit: -1,
 			pull: func(c *cell) {
 				c.drain()
 				c.goOn()
@@ -336,7 +358,7 @@ func allEnds() []end {
 			expect: undisturbed,
 		},
 		{
-			name: "late_cancel", fits: insideKnown, limit: -1,
+			name: "late_cancel", strikes: nobody, fits: insideKnown, limit: -1,
 			pull: func(c *cell) {
 				c.caller.Cancel() // without effect: the call is answered (RFC 3261 §9.2)
 				c.goOn()
@@ -344,8 +366,11 @@ func allEnds() []end {
 			expect: undisturbed,
 		},
 		{
-			name: "hold_and_resume", fits: func(s spot) bool { return insideKnown(s) && !s.row.listens }, limit: -1,
+			name: "hold_and_resume", strikes: nobody, fits: func(s spot) bool { return insideKnown(s) && !s.row.listens }, limit: -1,
 			pull: func(c *cell) {
+				if c.over() {
+					return
+				}
 				c.caller.Hold()
 				c.b.Pass(100 * time.Millisecond)
 				c.caller.Resume()
@@ -363,21 +388,21 @@ func allEnds() []end {
 		refusal("callee_488", 488, "no_codec", webhooks.EndedBySystem, webhooks.Unreachable),
 		refusal("callee_403", 403, "not_allowed", webhooks.EndedBySystem, webhooks.NotAllowed),
 		{
-			name: "callee_vanishes_ringing", fits: having(rings), limit: -1,
+			name: "callee_vanishes_ringing", fits: having(rings), strikes: nobody, limit: -1,
 			pull: func(c *cell) { c.silence(c.one(rings)) },
 			expect: func(c *cell, st standing) []expectation {
 				return []expectation{c.row.partyEnded(st, c.one(rings), legEnd{"no_answer", webhooks.EndedBySystem, 0}, string(webhooks.NoAnswer))}
 			},
 		},
 		{
-			name: "callee_bye", fits: having(screened, talks), lead: latency, limit: -1,
+			name: "callee_bye", fits: having(screened, talks), strikes: theOne(screened, talks), lead: latency, limit: -1,
 			pull: func(c *cell) { c.leg(c.one(screened, talks)).Bye() },
 			expect: func(c *cell, st standing) []expectation {
 				return []expectation{c.row.partyEnded(st, c.one(screened, talks), legEnd{"callee_hangup", webhooks.EndedByCallee, 200}, c.left())}
 			},
 		},
 		{
-			name: "callee_media_stops", fits: having(screened, talks), later: rtpTimeout, limit: -1,
+			name: "callee_media_stops", fits: having(screened, talks), strikes: theOne(screened, talks), later: rtpTimeout, limit: -1,
 			pull: func(c *cell) { c.leg(c.one(screened, talks)).Mute(true) },
 			expect: func(c *cell, st standing) []expectation {
 				outcome := c.row.leaving(webhooks.Lost)
@@ -392,21 +417,21 @@ func allEnds() []end {
 			},
 		},
 		{
-			name: "callee_api_hangup", fits: having(screened, talks), limit: -1,
+			name: "callee_api_hangup", fits: having(screened, talks), strikes: theOne(screened, talks), limit: -1,
 			pull: func(c *cell) { c.act(c.one(screened, talks), hangingUp) },
 			expect: withAction(webhooks.EventActionCompleted, func(c *cell, st standing) []expectation {
 				return c.outcomes(st, c.one(screened, talks), legEnd{"api_hangup", webhooks.EndedByAPI, 200})
 			}),
 		},
 		{
-			name: "callee_api_hangup_ringing", fits: having(rings), limit: -1,
+			name: "callee_api_hangup_ringing", fits: having(rings), strikes: theOne(rings), limit: -1,
 			pull: func(c *cell) { c.act(c.one(rings), hangingUp) },
 			expect: withAction(webhooks.EventActionCompleted, func(c *cell, st standing) []expectation {
 				return c.outcomes(st, c.one(rings), legEnd{"api_hangup", webhooks.EndedByAPI, 0})
 			}),
 		},
 		{
-			name: "callee_changed", limit: -1,
+			name: "callee_changed", strikes: theOne(talks), limit: -1,
 			fits: having(talks),
 			pull: func(c *cell) {
 				c.act(c.one(screened, talks), programmed(c, `[{"verb":"pause","length":0.2},{"verb":"hangup"}]`))
@@ -479,7 +504,7 @@ func allEnds() []end {
 		deaf("hangs", webhooktest.Hang()),
 		deaf("slow", webhooktest.Slow(slowly, `[{"verb":"play","media_id":"sys_goodbye"}]`)),
 	}
-	return slices.Concat(ends, guestEnds())
+	return slices.Concat(ends, guestEnds(), opEnds())
 }
 
 // left is the outcome when the one other leg leaves of its own.
@@ -502,6 +527,13 @@ func (c *cell) outcomes(st standing, number string, leg legEnd) []expectation {
 		all = append(all, c.row.partyEnded(st, number, leg, string(word)))
 	}
 	return all
+}
+
+// over reports whether an op has ended the caller's call before anything else.
+func (c *cell) over() bool {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	return c.row.op != "" && c.caller.final
 }
 
 // silence switches off the phone of a number.

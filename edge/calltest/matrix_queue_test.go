@@ -23,6 +23,8 @@ type guest struct {
 	// forsaken is the verb's outcome when the guest leaves while the two speak, and bereft when it falls silent; "" where the
 	// verb goes on.
 	forsaken, bereft webhooks.Outcome
+	// waits: it is there before the verb begins.
+	waits bool
 }
 
 // present is the guest of whoever is under test, and visited where that stands when the guest has hung up.
@@ -165,32 +167,33 @@ func lost(r *row) webhooks.Outcome { return r.bereft }
 
 // guestEnds are what a guest does, and what is done to it.
 func guestEnds() []end {
+	theGuest := func(*cell) string { return guestNumber }
 	byAPI := legEnd{"api_hangup", webhooks.EndedByAPI, 200}
 	return []end{
 		{
-			name: "guest_bye", fits: meeting, lead: latency, limit: -1,
+			name: "guest_bye", fits: meeting, strikes: theGuest, lead: latency, limit: -1,
 			pull:   func(c *cell) { c.leg(guestNumber).Bye() },
 			expect: forsake(guestHungUp, left),
 		},
 		{
-			name: "guest_media_stops", fits: meeting, later: rtpTimeout, limit: -1,
+			name: "guest_media_stops", fits: meeting, strikes: theGuest, later: rtpTimeout, limit: -1,
 			pull:   func(c *cell) { c.leg(guestNumber).Mute(true) },
 			expect: forsake(legEnd{"media_timeout", webhooks.EndedBySystem, 200}, lost),
 		},
 		{
-			name: "guest_api_hangup", fits: meeting, limit: -1,
+			name: "guest_api_hangup", fits: meeting, strikes: theGuest, limit: -1,
 			pull:   func(c *cell) { c.act(guestNumber, hangingUp) },
 			expect: withAction(webhooks.EventActionCompleted, forsake(byAPI, left)),
 		},
 		{
-			name: "guest_changed", fits: meeting, limit: -1,
+			name: "guest_changed", fits: meeting, strikes: theGuest, limit: -1,
 			pull: func(c *cell) {
 				c.act(guestNumber, programmed(c, `[{"verb":"pause","length":0.2},{"verb":"hangup"}]`))
 			},
 			expect: withAction(webhooks.EventActionCompleted, forsake(guestDone, left)),
 		},
 		{
-			name: "guest_disconnected", fits: meeting, limit: -1,
+			name: "guest_disconnected", fits: meeting, strikes: theGuest, limit: -1,
 			pull: func(c *cell) {
 				c.act(guestNumber, func(a *control.Action) { a.Change.Op = new(webhooks.OpDisconnect) })
 			},
@@ -201,6 +204,15 @@ func guestEnds() []end {
 				e := c.row.struck(st, hungUpByAPI, string(webhooks.Hangup))
 				e.legs[guestNumber] = byAPI
 				return []expectation{e}
+			}),
+		},
+		{
+			name: "kicked", fits: func(s spot) bool { return meeting(s) && s.row.verb == "conference" && s.row.op == "" }, limit: -1,
+			pull: func(c *cell) {
+				c.act(guestNumber, func(a *control.Action) { a.Change.Op = &webhooks.OpDrop{CallID: c.legID(callerNumber)} })
+			},
+			expect: withAction(webhooks.EventActionCompleted, func(c *cell, st standing) []expectation { // with it the conference ends
+				return []expectation{c.row.partyEnded(st, guestNumber, guestDone, string(webhooks.Kicked))}
 			}),
 		},
 		{

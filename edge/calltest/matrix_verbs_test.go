@@ -53,6 +53,7 @@ type row struct {
 	setup  func(*Setup)
 	handing
 	guest
+	operating
 	// app says what the application answers beside /voice and /done.
 	app func(*cell)
 }
@@ -106,7 +107,7 @@ func leaves(number string) func(*cell) { return func(c *cell) { c.leg(number).By
 const reportTo = `"on":{"default":"/done"}`
 
 func allRows() []row {
-	return slices.Concat(callRows(), serviceRows(), detectRows(), queueRows(), conferenceRows(), transferRows())
+	return slices.Concat(callRows(), serviceRows(), detectRows(), queueRows(), conferenceRows(), transferRows(), outcomeRows(), opRows())
 }
 
 // callRows are those of the verbs that an edge needs nobody for.

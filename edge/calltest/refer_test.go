@@ -126,10 +126,7 @@ func TestTwilioRefer(t *testing.T) {
 
 func TestReferIsDeclinedUnlessTheDialAllowsIt(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
-		callee := b.Phone("1002")
-		call := dialing(b, to1002, ``).Answered()
-		answered := callee.Rings().Answer()
-		b.Event(webhooks.EventCallBridged)
+		call, answered := connected(b, ``)
 		answered.Refer("sip:1003@example.test", 603)
 		call.Refer("sip:1003@example.test", 603)
 		b.Pass(time.Second)
@@ -160,12 +157,28 @@ func allowing(b *Bench, to string, answer any) *Call {
 	return call
 }
 
+// connected is a caller whose dial, of these attributes, 1002 has answered. 1003 is there to be sent to.
+func connected(b *Bench, attributes string) (caller, callee *Call) {
+	b.t.Helper()
+	phone := b.Phone("1002")
+	b.Phone("1003")
+	caller = dialing(b, to1002, attributes).Answered()
+	callee = phone.Rings().Answer()
+	b.Event(webhooks.EventCallBridged)
+	return caller, callee
+}
+
+// letRefer is connected with a dial whose application decides on a REFER at /refer.
+func letRefer(b *Bench, answer any) (caller, callee *Call) {
+	b.t.Helper()
+	b.App.Answer("/refer", answer)
+	return connected(b, `,"refer":"/refer"`)
+}
+
 func TestReferOfTheCalleeIsTheApplicationsToDecide(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
-		callee, third := b.Phone("1002"), b.Phone("1003")
-		call := allowing(b, to1002, `[{"verb":"dial","to":[{"extension":"1003"}]}]`)
-		answered := callee.Rings().Answer()
-		b.Event(webhooks.EventCallBridged)
+		call, answered := letRefer(b, `[{"verb":"dial","to":[{"extension":"1003"}]}]`)
+		third := b.Phone("1003")
 		answered.Refer("sip:1003@"+edgeAddr.Addr().String(), 202)
 		answered.Notified(100, false)
 		b.App.Expect("/refer", "outcome", "referred", "refer_to", "sip:1003@"+edgeAddr.Addr().String(), "ended_by", "callee", "target", "1002")
@@ -188,10 +201,7 @@ func TestReferOfTheCalleeIsTheApplicationsToDecide(t *testing.T) {
 
 func TestReferWhoseApplicationFails(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
-		callee := b.Phone("1002")
-		call := allowing(b, to1002, webhooktest.Status(500))
-		answered := callee.Rings().Answer()
-		b.Event(webhooks.EventCallBridged)
+		call, answered := letRefer(b, webhooktest.Status(500))
 		answered.Refer("sip:1003@example.test", 202)
 		answered.Notified(100, false)
 		answered.ExpectByeWithin(500 * time.Millisecond) // the apology is for the caller alone
@@ -217,10 +227,8 @@ func TestCallerHangsUpWhileTheReferIsDecided(t *testing.T) {
 
 func TestReferOfTheCallerHandsTheCalleeOver(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
-		callee, third := b.Phone("1002"), b.Phone("1003")
-		call := allowing(b, to1002, `[]`)
-		answered := callee.Rings().Answer()
-		b.Event(webhooks.EventCallBridged)
+		call, answered := letRefer(b, `[]`)
+		third := b.Phone("1003")
 		call.Refer("sip:1003@"+edgeAddr.Addr().String(), 202)
 		call.Notified(100, false)
 		ringing := third.Rings()
@@ -246,10 +254,8 @@ func TestReferOfTheCallerHandsTheCalleeOver(t *testing.T) {
 
 func TestReferThatLeadsNowhereLeavesTheTwoTalking(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
-		callee, third := b.Phone("1002"), b.Phone("1003")
-		call := allowing(b, to1002, `[]`)
-		answered := callee.Rings().Answer()
-		b.Event(webhooks.EventCallBridged)
+		call, answered := letRefer(b, `[]`)
+		third := b.Phone("1003")
 		call.Refer("sip:1003@"+edgeAddr.Addr().String(), 202)
 		call.Notified(100, false)
 		third.Called().Busy()
@@ -272,10 +278,8 @@ func TestPhoneThatHangsUpBehindItsReferIsNotMissed(t *testing.T) {
 	for name, busy := range map[string]bool{"the target answers": false, "the target is busy": true} {
 		t.Run(name, func(t *testing.T) {
 			story(t, func(t *testing.T, b *Bench) {
-				callee, third := b.Phone("1002"), b.Phone("1003")
-				call := allowing(b, to1002, `[]`)
-				answered := callee.Rings().Answer()
-				b.Event(webhooks.EventCallBridged)
+				call, answered := letRefer(b, `[]`)
+				third := b.Phone("1003")
 				call.Refer("sip:1003@"+edgeAddr.Addr().String(), 202)
 				ringing := third.Called()
 				call.HangUp()
@@ -434,10 +438,7 @@ func TestInviteWithReplacesThatFitsNothingIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			story(t, func(t *testing.T, b *Bench) {
-				callee := b.Phone("1002")
-				call := dialing(b, to1002, ``).Answered()
-				answered := callee.Rings().Answer()
-				b.Event(webhooks.EventCallBridged)
+				call, answered := connected(b, ``)
 				b.Plane.OnRoute = knowingPhones
 				b.Phone("1003").DialWith("1002", Invite{Headers: c.headers(answered)}).Challenged().Expect(c.code)
 				answered.Talking()
@@ -451,10 +452,8 @@ func TestInviteWithReplacesThatFitsNothingIsRefused(t *testing.T) {
 
 func TestSecondReferWhileTheFirstIsMadeIsRefused(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
-		callee, third := b.Phone("1002"), b.Phone("1003")
-		call := allowing(b, to1002, `[]`)
-		answered := callee.Rings().Answer()
-		b.Event(webhooks.EventCallBridged)
+		call, answered := letRefer(b, `[]`)
+		third := b.Phone("1003")
 		call.Refer("sip:1003@"+edgeAddr.Addr().String(), 202)
 		call.Notified(100, false)
 		ringing := third.Rings()

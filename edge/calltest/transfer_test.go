@@ -32,6 +32,12 @@ func talkOfTwo(t *testing.T, b *Bench) *handed {
 	return h
 }
 
+// talkingTwo runs a story of the two, from where they speak with each other.
+func talkingTwo(t *testing.T, tell func(t *testing.T, b *Bench, h *handed)) {
+	t.Helper()
+	story(t, func(t *testing.T, b *Bench) { tell(t, b, talkOfTwo(t, b)) })
+}
+
 // transfer has one of them hand the other over.
 func (h *handed) transfer(by, attributes string) {
 	h.t.Helper()
@@ -55,8 +61,7 @@ func (h *handed) hear(one, other *Call) {
 func (h *handed) over() { h.t.Helper(); h.b.Idle(); contractKept(h.t, h.b) }
 
 func TestBlindTransferByTheCallee(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		h.transfer("agent", ``)
 		ringing := b.Phone("1003").Rings()
 		h.customer.Forget()
@@ -85,8 +90,7 @@ func TestBlindTransferThatIsNotTakenComesBack(t *testing.T) {
 		"not wanted": {`,"screen":[{"verb":"reject"}]`, func(p *Phone) { p.Rings().Answer().ExpectBye() }, []string{"outcome", "returned", "cause", "declined"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				h.transfer("agent", c.attributes)
 				c.third(b.Phone("1003"))
 				b.Pass(time.Second)
@@ -103,8 +107,7 @@ func TestBlindTransferThatIsNotTakenComesBack(t *testing.T) {
 
 func TestReturnedTransferEndsWithEitherSide(t *testing.T) {
 	t.Run("the one who transferred hangs up", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", ``)
 			b.Phone("1003").Called().Busy()
 			b.Pass(time.Second)
@@ -116,8 +119,7 @@ func TestReturnedTransferEndsWithEitherSide(t *testing.T) {
 		})
 	})
 	t.Run("a live change", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", ``)
 			b.Phone("1003").Called().Busy()
 			b.Pass(time.Second)
@@ -133,8 +135,7 @@ func TestReturnedTransferEndsWithEitherSide(t *testing.T) {
 
 func TestHangUpsWhileTheTargetOfABlindTransferRings(t *testing.T) {
 	t.Run("by the one who transfers, and it is answered", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", ``)
 			ringing := b.Phone("1003").Rings()
 			h.agent.HangUp()
@@ -149,8 +150,7 @@ func TestHangUpsWhileTheTargetOfABlindTransferRings(t *testing.T) {
 		})
 	})
 	t.Run("by the one who transfers, and it is busy", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", ``)
 			ringing := b.Phone("1003").Rings()
 			h.agent.HangUp()
@@ -162,8 +162,7 @@ func TestHangUpsWhileTheTargetOfABlindTransferRings(t *testing.T) {
 		})
 	})
 	t.Run("by the one who is transferred", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", ``)
 			ringing := b.Phone("1003").Rings()
 			h.customer.HangUp()
@@ -175,8 +174,7 @@ func TestHangUpsWhileTheTargetOfABlindTransferRings(t *testing.T) {
 		})
 	})
 	t.Run("a live change to the one who transfers", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", ``)
 			ringing := b.Phone("1003").Rings()
 			change(t, b, h.ids["agent"], `[{"verb":"pause","length":3}]`)
@@ -191,8 +189,7 @@ func TestHangUpsWhileTheTargetOfABlindTransferRings(t *testing.T) {
 		})
 	})
 	t.Run("a live change to the one who is transferred", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", ``)
 			ringing := b.Phone("1003").Rings()
 			change(t, b, h.ids["customer"], `[{"verb":"pause","length":1}]`)
@@ -206,8 +203,7 @@ func TestHangUpsWhileTheTargetOfABlindTransferRings(t *testing.T) {
 
 func TestBlindTransferByTheCaller(t *testing.T) {
 	t.Run("completed", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("customer", ``)
 			b.App.ExpectAt("/done", "outcome", "redirected")
 			third := b.Phone("1003").Rings().Answer()
@@ -220,8 +216,7 @@ func TestBlindTransferByTheCaller(t *testing.T) {
 		})
 	})
 	t.Run("returned", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("customer", ``)
 			b.App.ExpectAt("/done", "outcome", "redirected")
 			b.Phone("1003").Called().Busy()
@@ -234,8 +229,7 @@ func TestBlindTransferByTheCaller(t *testing.T) {
 		})
 	})
 	t.Run("returned, and the caller hangs up", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("customer", ``)
 			b.App.ExpectAt("/done", "outcome", "redirected")
 			b.Phone("1003").Called().Busy()
@@ -251,8 +245,7 @@ func TestBlindTransferByTheCaller(t *testing.T) {
 func TestAttendedTransferIsCompleted(t *testing.T) {
 	for name, byKey := range map[string]bool{"by a key": true, "by hanging up": false} {
 		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				h.customer.Forget()
 				h.transfer("agent", `,"mode":"attended"`)
 				third := b.Phone("1003").Rings().Answer()
@@ -283,8 +276,7 @@ func TestAttendedTransferIsCompleted(t *testing.T) {
 }
 
 func TestAttendedTransferByTheCaller(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		h.transfer("customer", `,"mode":"attended"`)
 		b.App.ExpectAt("/done", "outcome", "redirected")
 		third := b.Phone("1003").Rings().Answer()
@@ -320,8 +312,7 @@ func TestAttendedTransferThatComesToNothing(t *testing.T) {
 		}, "returned"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				h.transfer("agent", `,"mode":"attended"`+c.attributes)
 				c.third(h, b.Phone("1003"))
 				b.Pass(time.Second)
@@ -338,8 +329,7 @@ func TestAttendedTransferThatComesToNothing(t *testing.T) {
 
 func TestEndsOfAnAttendedTransfer(t *testing.T) {
 	t.Run("who is held hangs up", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", `,"mode":"attended"`)
 			third := b.Phone("1003").Rings().Answer()
 			b.Pass(time.Second)
@@ -352,8 +342,7 @@ func TestEndsOfAnAttendedTransfer(t *testing.T) {
 		})
 	})
 	t.Run("who transfers hangs up while it rings", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", `,"mode":"attended"`)
 			ringing := b.Phone("1003").Rings()
 			h.agent.HangUp()
@@ -365,8 +354,7 @@ func TestEndsOfAnAttendedTransfer(t *testing.T) {
 		})
 	})
 	t.Run("a live change", func(t *testing.T) {
-		story(t, func(t *testing.T, b *Bench) {
-			h := talkOfTwo(t, b)
+		talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 			h.transfer("agent", `,"mode":"attended"`)
 			third := b.Phone("1003").Rings().Answer()
 			b.Pass(time.Second)
@@ -384,8 +372,7 @@ func TestEndsOfAnAttendedTransfer(t *testing.T) {
 func TestEdgeThatStopsEndsEveryLegOfATransfer(t *testing.T) {
 	for name, mode := range map[string]string{"blind": ``, "attended": `,"mode":"attended"`} {
 		t.Run(name, func(t *testing.T) {
-			story(t, func(t *testing.T, b *Bench) {
-				h := talkOfTwo(t, b)
+			talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 				h.transfer("agent", mode)
 				third := b.Phone("1003").Rings()
 				if mode != "" {
@@ -451,8 +438,7 @@ func (h *handed) operate(leg string, op webhooks.Op) {
 }
 
 func TestHoldEndsWithATransfer(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		h.operate("agent", &webhooks.OpHold{})
 		h.transfer("agent", `,"mode":"attended"`)
 		third := b.Phone("1003").Rings().Answer()
@@ -469,8 +455,7 @@ func TestHoldEndsWithATransfer(t *testing.T) {
 }
 
 func TestTargetOfAnAttendedTransferRingsForNobodyWhenTheOtherHangsUp(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		h.transfer("agent", `,"mode":"attended"`)
 		ringing := b.Phone("1003").Rings()
 		h.customer.HangUp()
@@ -486,8 +471,7 @@ func TestTargetOfAnAttendedTransferRingsForNobodyWhenTheOtherHangsUp(t *testing.
 }
 
 func TestPartyThatWasGivenBackMayTransferInItsTurn(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		fourth := b.Phone("1004")
 		h.transfer("agent", ``)
 		b.Phone("1003").Called().Busy()
@@ -506,8 +490,7 @@ func TestPartyThatWasGivenBackMayTransferInItsTurn(t *testing.T) {
 }
 
 func TestOneWhoTransfersTwiceInARowAfterItWasGivenBack(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		fourth := b.Phone("1004")
 		h.transfer("agent", ``)
 		b.Phone("1003").Called().Busy()
@@ -527,8 +510,7 @@ func TestOneWhoTransfersTwiceInARowAfterItWasGivenBack(t *testing.T) {
 }
 
 func TestWhoIsLeftByAFailedTransferEndsForTheReasonOfTheOneWhoMadeIt(t *testing.T) {
-	story(t, func(t *testing.T, b *Bench) {
-		h := talkOfTwo(t, b)
+	talkingTwo(t, func(t *testing.T, b *Bench, h *handed) {
 		h.transfer("customer", ``)
 		ringing := b.Phone("1003").Rings()
 		h.operate("customer", &webhooks.OpHangUp{})
