@@ -380,3 +380,27 @@ func TestAChangeOfManyCallsHoldsUpNone(t *testing.T) {
 		}
 	})
 }
+
+// The target of a transfer rings on when the leg that asked for it is gone: until it can ring no more nobody but the edge
+// says what became of it.
+func TestATransferIsNotGivenUpWhileItsTargetMayRing(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		server, _, _ := mount(t, d)
+		later := map[string]time.Duration{}
+		for body, name := range map[string]string{
+			`{"op":"hangup"}`: "call_1", `{"op":"transfer","to":{"number":"+8613800138000"},"timeout":120}`: "call_2",
+		} {
+			publish(t, &call.Service{DB: d}, webhooks.CallID(name), story(webhooks.EventCallInitiated, webhooks.EventCallRinging, webhooks.EventCallAnswered)...)
+			var a call.ActionTaken
+			resttest.Want(t, server.Do(t, resttest.Token, http.MethodPost, "/v1/calls/"+name+"/actions", body), http.StatusAccepted, &a)
+			var m db.Message
+			if err := d.Read().NewSelect().Model(&m).Where("id = ?", a.ActionID).Scan(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			later[name] = m.AvailableAt.Sub(m.CreatedAt)
+		}
+		if later["call_2"]-later["call_1"] != 2*time.Minute {
+			t.Errorf("a hang-up is looked after in %s, a transfer that rings for two minutes in %s", later["call_1"], later["call_2"])
+		}
+	})
+}

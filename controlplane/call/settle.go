@@ -65,8 +65,18 @@ func message(a Action, now time.Time) (*db.Message, error) {
 		return nil, fmt.Errorf("action: %w", err)
 	}
 	return &db.Message{
-		ID: string(a.ID), AccountID: string(a.AccountID), Topic: actionsTopic, Payload: payload, AvailableAt: now.Add(settleFirst), CreatedAt: now,
+		ID: string(a.ID), AccountID: string(a.AccountID), Topic: actionsTopic, Payload: payload,
+		AvailableAt: now.Add(settleFirst + ringing(a)), CreatedAt: now,
 	}, nil
+}
+
+// ringing is how long the edge may know no outcome of a change though the call has ended: the target of a transfer rings on
+// when its leg is gone.
+func ringing(a Action) time.Duration {
+	if op, ok := a.Change.Op.(*webhooks.OpTransfer); ok {
+		return op.Timeout.Duration()
+	}
+	return 0
 }
 
 // withdraw forgets a change that was not made, also when the asker has gone.
