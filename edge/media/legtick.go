@@ -43,7 +43,7 @@ type leg struct {
 	peer      *leg  // whom we are bridged with
 	seat      *seat // in the room we are in
 	watching  *watch
-	watcher   *watch // somebody's of us
+	watchers  []*watch // others' of us
 	report    [maxReportSize]byte
 	reportAt  time.Time // of the next RTCP report
 	sinceLast uint8     // bits: RTP was sent before the last report, before the one before
@@ -208,7 +208,7 @@ func (l *leg) listen(now time.Time) {
 
 // carried reports whether somebody else may hear what is received.
 func (l *leg) carried() bool {
-	return l.peer != nil || l.seat != nil && l.seat.role != Listen || l.watcher != nil || l.watching != nil && l.watching.role != Listen
+	return l.peer != nil || l.seat != nil && l.seat.role != Listen || len(l.watchers) > 0 || l.watching != nil && l.watching.role != Listen
 }
 
 func (l *leg) mute(d Direction, muted bool) {

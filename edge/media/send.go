@@ -49,7 +49,7 @@ func (l *leg) fetch(frame *[samplesPerFrame]byte, now time.Time) {
 	if fromPeer {
 		other.forPeerOK = false
 		if !l.out.muted {
-			l.watcher.overhear(other)
+			l.overhear(other)
 		}
 	}
 	prompted := true

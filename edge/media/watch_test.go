@@ -94,6 +94,33 @@ func TestWatchLeavesTheTalkAsItIs(t *testing.T) {
 	})
 }
 
+// Three watch the two of a bridge: who speaks to both is heard by the others who watch as well, a whisper by one leg alone.
+func TestWatchOfSeveral(t *testing.T) {
+	virtual(t, twoShards, func(l *line) {
+		legs, v := l.watched()
+		all := legs[:]
+		for range 2 {
+			leg, p := l.call(codec.PCMA, nil)
+			all, v.phones, v.loud = append(all, leg), append(v.phones, p), append(v.loud, 3000)
+		}
+		l.watch(all[2], all[0], Listen)
+		l.watch(all[3], all[1], Whisper)
+		l.watch(all[4], all[0], Talk)
+		v.talk(30)
+		v.hear("three", "[1 4]", "[0 3 4]", "[0 1 4]", "[0 1 4]", "[0 1]")
+		l.watch(all[3], all[0], Talk) // it goes over to the other leg
+		v.talk(30)
+		v.hear("two speak", "[1 3 4]", "[0 3 4]", "[0 1 3 4]", "[0 1 4]", "[0 1 3]")
+		all[4].Unwatch()
+		v.talk(30)
+		v.hear("one has gone", "[1 3]", "[0 3]", "[0 1 3]", "[0 1]", "[]")
+		all[3].Close()
+		v.phones, v.loud = v.phones[:3], v.loud[:3]
+		v.talk(30)
+		v.hear("another has", "[1]", "[0]", "[0 1]")
+	})
+}
+
 func TestWatchEnds(t *testing.T) {
 	for name, end := range map[string]func(l *line, legs [3]*Leg){
 		"when the one watched moves": func(l *line, legs [3]*Leg) {
@@ -106,7 +133,6 @@ func TestWatchEnds(t *testing.T) {
 			_ = Bridge(legs[1], legs[0])
 		},
 		"when the one watched closes":      func(_ *line, legs [3]*Leg) { legs[0].Close() },
-		"when another watches":             func(l *line, legs [3]*Leg) { other, _ := l.call(codec.PCMU, nil); l.watch(other, legs[0], Listen) },
 		"when the watching one goes":       func(l *line, legs [3]*Leg) { l.join(l.room(), legs[2], Seat{}) },
 		"when the watching one is bridged": func(l *line, legs [3]*Leg) { other, _ := l.call(codec.PCMU, nil); _ = Bridge(other, legs[2]) },
 	} {
