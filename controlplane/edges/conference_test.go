@@ -269,3 +269,29 @@ func TestAnEdgeThatNobodyKnowsHasNoWay(t *testing.T) {
 		}
 	})
 }
+
+func TestALegOfAnotherEdgeComesWithTheWayThere(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		h := conferences(t, d)
+		h.initiate(t, "call_1", "boot_1", h.now, webhooks.EventData{From: "1001", To: "1000", Direction: webhooks.Inbound})
+		ask := control.LegQuery{EdgeID: "edge_1", AccountID: resttest.Account, CallID: "call_2", Leg: "call_1"}
+		if got, err := h.FindLeg(t.Context(), ask); err != nil || got.EdgeID != "edge_1" || got.Ticket != "" {
+			t.Errorf("on its own edge: %+v, %v", got, err)
+		}
+		ask.EdgeID = "edge_2"
+		got, err := h.FindLeg(t.Context(), ask)
+		if err != nil || got.EdgeID != "edge_1" || got.SIP != sipAt(1) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		of, err := h.RedeemLink(t.Context(), control.Ticket{EdgeID: "edge_1", ID: got.Ticket})
+		if want := (control.Link{Kind: control.LinkLeg, AccountID: resttest.Account, CallID: "call_2", EdgeID: "edge_2", Name: "call_1"}); err != nil || of != want {
+			t.Errorf("%+v, %v", of, err)
+		}
+		ask.AccountID = "acc_other"
+		_, err = h.FindLeg(t.Context(), ask)
+		wantCode(t, "of another account", err, control.CodeNotFound, "is live")
+		ask.AccountID, ask.Leg = resttest.Account, "call_of_nobody"
+		_, err = h.FindLeg(t.Context(), ask)
+		wantCode(t, "that is not there", err, control.CodeNotFound, "is live")
+	})
+}

@@ -15,7 +15,7 @@ type Conferences interface {
 	// on: of two who ask at once one is told of the other. Code invalid.
 	PlaceConference(ctx context.Context, q ConferenceQuery) (ConferencePlace, error)
 
-	// RedeemLink says what a ticket of PlaceConference or FindParked was given for. It is asked by the edge that the ticket
+	// RedeemLink says what a ticket of PlaceConference, FindParked or FindLeg was given for. It is asked by the edge that the ticket
 	// leads to, once: a ticket is good for one call. Code not_found: it is not good, or not any more.
 	RedeemLink(ctx context.Context, t Ticket) (Link, error)
 }
@@ -54,6 +54,7 @@ type Ticket struct {
 const (
 	LinkConference = "conference"
 	LinkPark       = "park"
+	LinkLeg        = "leg"
 )
 
 // Link is what a ticket was given for.
@@ -62,7 +63,7 @@ type Link struct {
 	AccountID webhooks.AccountID `json:"account_id"`
 	CallID    webhooks.CallID    `json:"call_id"` // the leg, of the other edge
 	EdgeID    webhooks.EdgeID    `json:"edge_id"` // that has it
-	Name      string             `json:"name"`    // of the conference, or the slot
+	Name      string             `json:"name"`    // of the conference, the slot, or the id of the call that is wanted
 }
 
 const (

@@ -49,6 +49,7 @@ type Control interface {
 
 	Verbs
 	Conferences
+	Legs
 	Queues
 }
 

@@ -77,6 +77,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		serve(h, w, r, h.Control.PlaceConference)
 	case pathRedeemLink:
 		serve(h, w, r, h.Control.RedeemLink)
+	case pathFindLeg:
+		serve(h, w, r, h.Control.FindLeg)
 	case pathMailbox:
 		serve(h, w, r, h.Control.Mailbox)
 	case pathSurvey:

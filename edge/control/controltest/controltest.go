@@ -29,6 +29,7 @@ type Control struct {
 	OnBeat            func(context.Context, control.Beat) error
 	OnPlaceConference func(context.Context, control.ConferenceQuery) (control.ConferencePlace, error)
 	OnRedeemLink      func(context.Context, control.Ticket) (control.Link, error)
+	OnFindLeg         func(context.Context, control.LegQuery) (control.LegPlace, error)
 	Verbs
 	Queues
 }
@@ -93,6 +94,11 @@ func (c *Control) PlaceConference(ctx context.Context, q control.ConferenceQuery
 // RedeemLink runs OnRedeemLink.
 func (c *Control) RedeemLink(ctx context.Context, t control.Ticket) (control.Link, error) {
 	return call(ctx, c.OnRedeemLink, t)
+}
+
+// FindLeg runs OnFindLeg.
+func (c *Control) FindLeg(ctx context.Context, q control.LegQuery) (control.LegPlace, error) {
+	return call(ctx, c.OnFindLeg, q)
 }
 
 func (c *Control) Beat(ctx context.Context, q control.Beat) error { return told(ctx, c.OnBeat, q) }

@@ -62,6 +62,9 @@ func everyVerb(t *testing.T, join Join) {
 		control.Ticket{EdgeID: "edge_2", ID: "link_1"},
 		control.Link{Kind: control.LinkConference, AccountID: "acc_1", CallID: "call_1", EdgeID: "edge_1", Name: "晨会"},
 		func(fn func(context.Context, control.Ticket) (control.Link, error)) { half.OnRedeemLink = fn }, c.RedeemLink)
+	exchange(t, "FindLeg",
+		control.LegQuery{EdgeID: "edge_1", AccountID: "acc_1", CallID: "call_1", Leg: "call_2"}, control.LegPlace{EdgeID: "edge_2", Way: way},
+		func(fn func(context.Context, control.LegQuery) (control.LegPlace, error)) { half.OnFindLeg = fn }, c.FindLeg)
 	exchange(t, "Mailbox",
 		control.MailboxQuery{AccountID: "acc_1", Mailbox: "王芳"},
 		control.Mailbox{ID: "mbx_1", Greeting: said, MinLength: 1.5, MaxLength: 60, Silence: 2, FinishOnKey: "#*"},
