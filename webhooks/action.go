@@ -20,8 +20,9 @@ type Action struct {
 	Peer    Peer // with Program or Target
 }
 
-// Peer is what the bridged leg does when its partner is replaced. The zero value: it goes on with its own program, as
-// when the partner had hung up.
+// Peer is what a leg does whose partner is taken from it: of a change with a program the one that was bridged, of an op that
+// hands the other party on the leg that it is made to. The zero value: it goes on with its own program, as when the partner
+// had hung up.
 type Peer struct {
 	HangUp       bool
 	Instructions []Instruction // run on it instead; nil for none
@@ -165,13 +166,24 @@ func (a Action) MarshalJSON() ([]byte, error) {
 			out["method"] = a.Target.Method
 		}
 	}
-	switch {
-	case a.Peer.HangUp:
-		out["peer"] = "hangup"
-	case a.Peer.Instructions != nil:
-		out["peer"] = a.Peer.Instructions
+	if !a.Peer.IsZero() {
+		out["peer"] = a.Peer
 	}
 	return json.Marshal(out)
+}
+
+// IsZero reports whether it goes on with its own program.
+func (p Peer) IsZero() bool { return !p.HangUp && p.Instructions == nil }
+
+// MarshalJSON writes it as the contract has it.
+func (p Peer) MarshalJSON() ([]byte, error) {
+	switch {
+	case p.HangUp:
+		return []byte(`"hangup"`), nil
+	case p.Instructions != nil:
+		return json.Marshal(p.Instructions)
+	}
+	return []byte(`"continue"`), nil
 }
 
 // UnmarshalJSON is ParseAction.

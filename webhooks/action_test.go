@@ -52,6 +52,7 @@ func TestParseActionRefusesWithAPointerAndASentence(t *testing.T) {
 		{`{"op":"listen","by":{}}`, "/by", "needs one of number"},
 		{`{"op":"listen","by":{"agent":"a"},"call_id":"call_1"}`, "/call_id", "together with by"},
 		{`{"op":"transfer"}`, "/to", "missing"},
+		{`{"op":"park","peer":"x"}`, "/peer", "must be"},
 		{`{"op":"transfer","to":"1001"}`, "/to", "must be an object"},
 		{`{"op":"hold","prompt":[{"verb":"gather"}]}`, "/prompt/0/verb", "not allowed in a prompt"},
 		{`{"op":"drop"}`, "/call_id", "missing"},

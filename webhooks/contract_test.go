@@ -154,9 +154,9 @@ var actions = []string{
 	`{"op":"listen","by":{"agent":"agt_1"}}`, `{"op":"listen","call_id":"call_1"}`, `{"op":"whisper","by":{"number":"95588"}}`, `{"op":"whisper","call_id":"call_1"}`,
 	`{"op":"barge","by":{"extension":"1001"}}`, `{"op":"barge","call_id":"call_1"}`, `{"op":"intercept","by":{"sip":"sip:a@b","username":"u"}}`,
 	`{"op":"intercept","call_id":"call_1"}`, `{"op":"disconnect"}`, `{"op":"pick_up","by":{"client":"amy"}}`, `{"op":"pick_up","call_id":"call_1"}`,
-	`{"op":"transfer","to":{"number":"95588","trunk":"t"},"timeout":20,"caller_id":"1001"}`, `{"op":"consult","to":{"extension":"1001"},"timeout":5,"caller_id":"1001","prompt":"/p"}`,
+	`{"op":"transfer","to":{"number":"95588","trunk":"t"},"timeout":20,"caller_id":"1001","peer":[{"verb":"hangup"}]}`, `{"op":"consult","to":{"extension":"1001"},"timeout":5,"caller_id":"1001","prompt":"/p"}`,
 	`{"op":"complete"}`, `{"op":"cancel"}`, `{"op":"merge"}`, `{"op":"drop","call_id":"call_1"}`, `{"op":"retarget","to":{"agent":"agt_1"},"timeout":5}`,
-	`{"op":"park","slot":"7"}`, `{"op":"survey","survey_id":"s","invite":[]}`,
+	`{"op":"park","slot":"7","peer":"hangup"}`, `{"op":"park","peer":"continue"}`, `{"op":"survey","survey_id":"s","invite":[]}`,
 	`{"op":"priority","priority":5}`, `{"op":"move","queue":"support","priority":1}`, `{"op":"assign","agent":"agt_1"}`,
 }
 

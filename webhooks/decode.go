@@ -339,6 +339,10 @@ func (d *decoder) value(at string, given any, target reflect.Value, tag reflect.
 		return d.dialTarget(at, given, target, in)
 	case []string:
 		return stringList(at, given, target)
+	case Peer:
+		p, err := d.peer(given)
+		target.Set(reflect.ValueOf(p))
+		return err
 	}
 	if target.Kind() != reflect.Pointer {
 		return scalar(at, given, target)

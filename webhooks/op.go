@@ -136,6 +136,7 @@ type OpTransfer struct {
 	To       DialTarget `json:"to" check:"required"`
 	Timeout  Seconds    `json:"timeout" default:"30" check:"min=1,max=600"` // of ringing
 	CallerID string     `json:"caller_id,omitempty" check:"caller"`
+	Peer     Peer       `json:"peer,omitzero"` // what this leg does then
 }
 
 // OpConsult holds the other party and calls a target for this leg to speak with. It ends with complete, cancel or
@@ -167,9 +168,10 @@ type OpRetarget struct {
 	Timeout Seconds    `json:"timeout" default:"30" check:"min=1,max=600"` // of ringing
 }
 
-// OpPark parks the party that this leg speaks with; this leg goes on with its program.
+// OpPark parks the party that this leg speaks with; this leg goes on as Peer says.
 type OpPark struct {
 	Slot string `json:"slot,omitempty" check:"slot"` // "": the first that is free
+	Peer Peer   `json:"peer,omitzero"`               // what this leg does then
 }
 
 // OpSurvey hands the other party to a survey when this leg leaves, or at once when this leg is the caller's.

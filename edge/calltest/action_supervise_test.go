@@ -285,13 +285,8 @@ func TestSupervisionThatCannotBe(t *testing.T) {
 			k.change(k.to, "listen", `"call_id":"`+c.id+`"`)
 			outcomeOf(b, webhooks.EventActionFailed, c.why)
 		}
-		supervisor := k.joined(k.to, "listen")
-		b.Phone("1004")
-		k.change(k.from, "barge", `"by":{"extension":"1004"}`)
-		outcomeOf(b, webhooks.EventActionFailed, "supervised already")
-		speaking(b, 1, k.caller, k.callee, supervisor)
+		k.goesOn()
 		k.over(k.caller)
-		supervisor.ExpectBye()
 	})
 }
 
@@ -307,21 +302,51 @@ func TestSupervisionOfACallThatSpeaksWithNobody(t *testing.T) {
 	})
 }
 
-func TestTwoSupervisorsAreCalledAtOnce(t *testing.T) {
+func TestSeveralSupervisors(t *testing.T) {
 	supervised(t, func(_ *testing.T, b *Bench, k *talk) {
 		first, other := b.Phone("1003"), b.Phone("1004")
-		k.change(k.to, "listen", by1003)
-		ringing := first.Rings()
-		k.change(k.from, "barge", `"by":{"extension":"1004"}`)
-		outcomeOf(b, webhooks.EventActionFailed, "is being called")
-		supervisor := ringing.Answer()
+		k.change(k.to, "listen", by1003) // both are called at once
+		k.change(k.from, "whisper", `"by":{"extension":"1004"}`)
+		listener, whisperer := first.Rings().Answer(), other.Rings().Answer()
 		outcomeOf(b, webhooks.EventActionCompleted, "")
-		supervisor.HangUp()
+		outcomeOf(b, webhooks.EventActionCompleted, "")
+		speaking(b, 1, k.caller, k.callee, listener, whisperer)
+		speaking(b, 2, k.callee, k.caller, listener, whisperer)
+		speaking(b, 3, whisperer, k.caller)
+		unheard(b, 4, whisperer, k.callee, listener)
+		unheard(b, 5, listener, k.caller, k.callee, whisperer)
+		k.change(k.to, "barge", `"call_id":"`+string(calledAt(b, "1003"))+`"`) // the other stays what it is
+		outcomeOf(b, webhooks.EventActionCompleted, "")
+		speaking(b, 6, listener, k.caller, k.callee, whisperer)
+		speaking(b, 7, whisperer, k.caller)
+		unheard(b, 8, whisperer, k.callee)
+		listener.HangUp()
+		speaking(b, 9, k.caller, k.callee, whisperer)
+		whisperer.HangUp()
+		k.goesOn()
+		k.over(k.caller)
+	})
+}
+
+func TestTalkHasSoManySupervisors(t *testing.T) {
+	supervised(t, func(t *testing.T, b *Bench, k *talk) {
+		var all []*Call
+		for n := range 8 {
+			name := fmt.Sprint(1003 + n)
+			b.Phone(name)
+			k.change(k.to, "listen", `"by":{"extension":"`+name+`"}`)
+			all = append(all, b.Phone(name).Rings().Answer())
+			outcomeOf(b, webhooks.EventActionCompleted, "")
+		}
+		b.Phone("1020")
+		k.change(k.from, "listen", `"by":{"extension":"1020"}`)
+		outcomeOf(b, webhooks.EventActionFailed, "has 8 supervisors already")
+		all[3].HangUp()
 		b.Pass(time.Second)
-		k.change(k.from, "barge", `"by":{"extension":"1004"}`) // the first has gone
-		supervisor = other.Rings().Answer()
+		k.change(k.from, "barge", `"by":{"extension":"1020"}`) // there is room again
+		last := b.Phone("1020").Rings().Answer()
 		outcomeOf(b, webhooks.EventActionCompleted, "")
-		speaking(b, 1, supervisor, k.caller, k.callee)
+		speaking(b, 1, last, k.caller, k.callee, all[0], all[7])
 		k.over(k.caller)
 	})
 }

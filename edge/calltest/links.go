@@ -58,6 +58,27 @@ func (p *Plane) PlaceConference(ctx context.Context, q control.ConferenceQuery) 
 	return at, nil
 }
 
+// FindLeg implements control.Control.
+func (p *Plane) FindLeg(ctx context.Context, q control.LegQuery) (control.LegPlace, error) {
+	if err := p.asked(ctx); err != nil {
+		return control.LegPlace{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, known := p.carried[q.Leg]
+	for _, e := range p.calls[q.Leg] {
+		known = known && e.Type != webhooks.EventCallEnded
+	}
+	if !known {
+		return control.LegPlace{}, notFound("live call " + string(q.Leg))
+	}
+	place := control.LegPlace{EdgeID: at}
+	if at != q.EdgeID {
+		place.Way = p.way(at, control.Link{Kind: control.LinkLeg, AccountID: q.AccountID, CallID: q.CallID, EdgeID: q.EdgeID, Name: string(q.Leg)})
+	}
+	return place, nil
+}
+
 // hasEnded reports whether the end of a conference was published. The caller holds mu.
 func (p *Plane) hasEnded(id webhooks.ConferenceID) bool {
 	for _, e := range p.late {

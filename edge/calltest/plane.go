@@ -67,6 +67,7 @@ type Plane struct {
 	queues     scriptedQueues
 	links      scriptedLinks
 	addresses  map[webhooks.EdgeID]netip.AddrPort // of edges, for each other
+	carried    map[webhooks.CallID]webhooks.EdgeID
 }
 
 func newPlane(t testing.TB) *Plane {
@@ -266,6 +267,10 @@ func (p *Plane) Publish(_ context.Context, b control.Batch) (control.Published, 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.carried == nil {
+		p.carried = map[webhooks.CallID]webhooks.EdgeID{}
+	}
+	p.carried[b.CallID] = b.EdgeID
 	for _, e := range b.Events {
 		p.store(b, e)
 	}

@@ -21,8 +21,8 @@ type bond struct {
 	// claimed: one of the two is handing the other on, or has it wait while it speaks with somebody else.
 	claimed atomic.Bool
 
-	supervising sync.Mutex   // guards supervised
-	supervised  *supervision // by whom; nil for nobody
+	supervising sync.Mutex     // guards supervised
+	supervised  []*supervision // those that have begun or are to begin, and some that are over
 
 	once sync.Once
 	why  ended // set before over closes; for a party without a program of its own
@@ -44,6 +44,16 @@ func bind(owner, a, b *Session, refer *webhooks.Target) *bond {
 	a.enter(n)
 	b.enter(n)
 	return n
+}
+
+// introduce lets two legs speak with each other from now on that each have a program of their own.
+func introduce(x, y *Session) {
+	x.mayBond()
+	y.mayBond()
+	n := newBond(nil, x, y, nil)
+	x.enter(n)
+	y.enter(n)
+	n.connect()
 }
 
 func newBond(owner, a, b *Session, refer *webhooks.Target) *bond {
@@ -97,8 +107,8 @@ func (b *bond) connect() {
 		limit := time.AfterFunc(longestBond, func() { b.end(ended{cause: webhooks.CauseTimeLimit}) })
 		context.AfterFunc(x.ctx, func() { limit.Stop() })
 	}
-	x.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: y.id})
-	y.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: x.id})
+	x.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: y.who()})
+	y.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: x.who()})
 }
 
 // other is the partner of a leg.
@@ -290,6 +300,10 @@ func (s *Session) refuseOrders() {
 
 // emitLive emits an event that another leg's goroutine has led to, unless the call has ended.
 func (s *Session) emitLive(kind webhooks.EventType, data webhooks.EventData) {
+	if s.deputy != nil {
+		s.deputy.tell(kind, data)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.over {

@@ -57,7 +57,7 @@ func (c *Calls) hostLeg(ctx context.Context, d *sip.Dialog, of control.Link) {
 	h := &farLeg{room: r, of: of, link: l, work: &work}
 	defer h.leave(webhooks.Hangup, webhooks.ParticipantHungUp)
 	l.follow(d)
-	if err := d.Answer(ctx, answer); err != nil {
+	if err := l.answer(ctx, answer); err != nil {
 		log.Info("conference.link", "error", err.Error())
 		return
 	}

@@ -21,7 +21,7 @@ type party struct {
 	state  partyState
 	end    ended // with partyGone
 
-	picks        *acting                   // with partyAccepted: the op by which it was called to pick up; nil for none
+	pick         *pick                     // with partyAccepted: by which it is to pick up; nil for none
 	machine      bool                      // with partyGone: a machine answered, or the network announced why nobody can
 	announcement webhooks.AnnouncementKind // with partyGone: what was announced before an answer
 }
@@ -201,10 +201,9 @@ func (d *dialing) await() (*Session, *webhooks.Trigger) {
 		case woke == wokeParty && s.party.state == partyEarly:
 			d.hearEarly(s.party.leg)
 		case woke == wokeParty && s.party.state == partyAccepted:
-			if o := s.party.picks; o != nil { // before the leg ends that has rung
-				o.made.Store(true)
+			if p := s.party.pick; p == nil || p.take() {
+				return s.party.leg, nil
 			}
-			return s.party.leg, nil
 		case woke == wokeParty:
 			if d.lost(s.party) {
 				return nil, d.unconnected()
@@ -300,7 +299,7 @@ func (d *dialing) bridge(peer *Session) *webhooks.Trigger {
 	s.counts(time.Since(began))
 	duration := webhooks.SecondsOf(time.Since(began))
 	peer = d.peer
-	t.CallID, t.Target, t.Duration, t.SIPCode = peer.id, peer.partyName(), &duration, 200
+	t.CallID, t.Target, t.Duration, t.SIPCode = peer.who(), peer.partyName(), &duration, 200
 	t.AnsweredAt = peer.answeredAt()
 	t.AnsweredBy, t.DetectionDuration = peer.answeredBy()
 	return t
@@ -367,6 +366,9 @@ func (d *dialing) peerLeft(b *bond) *webhooks.Trigger {
 
 // partyName is whom a leg is with, as its record shows it.
 func (s *Session) partyName() string {
+	if s.deputy != nil {
+		return s.deputy.of.Load().Name
+	}
 	if s.call.Direction == webhooks.Inbound {
 		return s.call.From
 	}
@@ -392,6 +394,9 @@ func peerLeft(peer *Session) *webhooks.Trigger {
 }
 
 func (s *Session) answeredAt() *time.Time {
+	if s.deputy != nil {
+		return s.deputy.of.Load().AnsweredAt
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cdr.AnsweredAt

@@ -132,6 +132,10 @@ func (s *Session) perform(i webhooks.Instruction) *webhooks.Trigger {
 		return s.surveyedBy(i)
 	case *duty:
 		s.onDuty(i.v)
+	case *takeUp:
+		s.pickUpRinging(i)
+	case *lent:
+		s.assist(i)
 	}
 	return nil
 }
@@ -294,7 +298,7 @@ func (s *Session) showTag() {
 // tellMade tells of the ops that have come about, before the end of the call is told.
 func (s *Session) tellMade() {
 	for _, o := range s.acting {
-		if o.made.Load() {
+		if !o.away && o.made.Load() {
 			o.done(nil)
 		}
 	}
@@ -304,7 +308,9 @@ func (s *Session) tellMade() {
 func (s *Session) drainActions() {
 	s.tellMade()
 	for _, o := range s.acting {
-		o.done(errTooLate)
+		if !o.away { // whoever waits for what becomes of it tells of it
+			o.done(errTooLate)
+		}
 	}
 	if s.pending != nil {
 		s.tooLate(*s.pending)

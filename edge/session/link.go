@@ -60,6 +60,7 @@ type link struct {
 	lost   bool          // because the other edge was not heard any more; set before over closes
 	once   sync.Once
 
+	up      chan struct{} // closed when words can be said: the INVITE is answered, and that confirmed
 	heard   chan []byte   // words of the other edge
 	words   chan []byte   // to it
 	closing chan struct{} // closed when there are no more to come
@@ -75,13 +76,22 @@ func (c *Calls) openLink(near *media.Leg, peer netip.Addr, codecs []codec.ID, sp
 	return &link{
 		spawn: spawn, log: log, leg: leg, over: make(chan struct{}),
 		local: sdp.Local{Addr: c.cfg.MediaAddr(peer), Port: leg.Port(), SessionID: rand.Uint64() >> 1, Version: 1, Codecs: codecs},
-		heard: make(chan []byte, maxWords), words: make(chan []byte, maxWords),
+		up:    make(chan struct{}), heard: make(chan []byte, maxWords), words: make(chan []byte, maxWords),
 		closing: make(chan struct{}), spoken: make(chan struct{}),
 	}, nil
 }
 
 func (s *Session) openLink(peer netip.Addr, codecs []codec.ID) (*link, error) {
 	return s.calls.openLink(s.leg, peer, codecs, s.spawn, s.log)
+}
+
+// answer accepts the call of the other edge, and waits until that is confirmed.
+func (l *link) answer(ctx context.Context, body []byte) error {
+	err := l.dialog.Answer(ctx, body)
+	if err == nil {
+		close(l.up)
+	}
+	return err
 }
 
 // answerOffer is the answer to what the other edge has offered.
@@ -93,39 +103,12 @@ func (l *link) answerOffer(offered []byte) (answer []byte, agreed sdp.Negotiated
 	return sdp.Answer(offer, l.local)
 }
 
-// answerLink is openLink for a link that the other edge has offered to a leg of this one.
-func (s *Session) answerLink(d *sip.Dialog) (*link, []byte, sdp.Negotiated, error) {
-	l, err := s.openLink(d.RemoteAddr().Addr(), nil)
-	if err != nil {
-		return nil, nil, sdp.Negotiated{}, err
-	}
-	answer, agreed, err := l.answerOffer(d.Body())
-	if err != nil {
-		l.close()
-		return nil, nil, agreed, err
-	}
-	return l, answer, agreed, nil
-}
-
-// meetOver answers a link and joins the leg with it. What goes wrong ends the link.
-func (s *Session) meetOver(l *link, d *sip.Dialog, answer []byte, agreed sdp.Negotiated) {
-	l.follow(d)
-	s.spawn(func() {
-		if err := d.Answer(s.ctx, answer); err != nil {
-			s.log.Info("link.answer", "error", err.Error())
-		}
-	})
-	if err := l.agree(agreed); err != nil {
-		l.end(true)
-	}
-	if err := media.Bridge(s.leg, l.leg); err != nil {
-		l.end(true)
-	}
-}
-
 // follow ends the link with its dialog, and when nothing is heard any more. It needs its owner's goroutines until close.
 func (l *link) follow(d *sip.Dialog) {
 	l.dialog = d
+	if d.Outbound() {
+		close(l.up)
+	}
 	d.OnInfo(l.hear)
 	context.AfterFunc(d.Context(), func() { l.end(false) })
 	l.spawn(func() {
@@ -192,6 +175,11 @@ func (l *link) say(word any) {
 		l.end(true)
 		return
 	}
+	l.pass(body)
+}
+
+// pass is say for a word that is written already.
+func (l *link) pass(body []byte) {
 	select {
 	case l.words <- body:
 	default:
@@ -202,6 +190,13 @@ func (l *link) say(word any) {
 // speak sends the words. One that is not confirmed ends the link: what follows would not be understood.
 func (l *link) speak() {
 	defer close(l.spoken)
+	select {
+	case <-l.up:
+	case <-l.over:
+		return
+	case <-l.closing:
+		return
+	}
 	for {
 		select {
 		case body := <-l.words:
@@ -262,17 +257,6 @@ func (l *link) listen(stop <-chan struct{}, take func([]byte)) {
 	}
 }
 
-// endedBy is who ended a talk over a link; "" where it was this leg.
-func (l *link) endedBy(t *webhooks.Trigger, other webhooks.EndedBy) webhooks.EndedBy {
-	switch {
-	case t.Outcome != webhooks.Bridged:
-		return ""
-	case l.lost:
-		return webhooks.EndedBySystem
-	}
-	return other
-}
-
 // inviteEdge calls another edge. The trigger is set when a live change or the end of the call came first.
 func (s *Session) inviteEdge(at netip.AddrPort, kind, right string, l *link) (*sip.Dialog, *webhooks.Trigger, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), linkTime)
@@ -281,12 +265,7 @@ func (s *Session) inviteEdge(at netip.AddrPort, kind, right string, l *link) (*s
 	answered, gone := make(chan struct{}), make(chan struct{})
 	s.spawn(func() {
 		defer cancel()
-		dialog, err = s.calls.cfg.Invite(ctx, sip.InviteConfig{
-			URI: "sip:" + kind + "@" + at.String(), Transport: "udp", Destination: at,
-			From:    sip.Party{User: "edge", Host: s.calls.cfg.MediaAddr(at.Addr()).String()},
-			Headers: []sip.Header{{Name: linkHeader, Value: kind + " " + right}},
-			Body:    sdp.Offer(l.local),
-		})
+		dialog, err = s.calls.callEdge(ctx, at, kind, right, l)
 		select {
 		case answered <- struct{}{}:
 		case <-gone:
@@ -341,6 +320,8 @@ func (c *Calls) acceptLink(ctx context.Context, d *sip.Dialog) bool {
 		c.hostLeg(ctx, d, of)
 	case of.Kind == control.LinkPark:
 		c.acceptPickup(d, of)
+	case of.Kind == control.LinkLeg:
+		c.lend(d, of)
 	default:
 		c.refuse(d, 488)
 	}

@@ -242,7 +242,7 @@ func (s *Session) tellHeld() {
 	}
 	data := webhooks.EventData{Held: &held}
 	if s.bond != nil && s.cut {
-		data.PeerCallID = s.bond.other(s).id
+		data.PeerCallID = s.bond.other(s).who()
 	}
 	s.emitLocked(webhooks.EventCallHeld, data)
 }

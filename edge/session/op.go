@@ -255,23 +255,10 @@ func (s *Session) partner() *Session {
 	if s.aside != nil {
 		return s.aside.target
 	}
-	s.mu.Lock()
-	b, with := s.bond, s.with
-	s.mu.Unlock()
-	if b != nil && !b.isOver() {
+	if b := s.bonded(); b != nil && !b.isOver() {
 		return b.other(s)
 	}
-	return with
-}
-
-// meet notes whom the leg speaks with outside a bond; nil when that is over.
-func (s *Session) meet(o *Session) {
-	s.mu.Lock()
-	s.with = o
-	s.mu.Unlock()
-	if o == nil {
-		s.aloneAgain()
-	}
+	return nil
 }
 
 // aloneAgain ends what was done to whom the leg spoke with.
@@ -296,17 +283,22 @@ func (s *Session) disconnect() error {
 		return p.room.close(p, func() {})
 	}
 	end := ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI}
-	if o := s.partner(); o != nil {
-		o.cancel(end)
-	}
-	if s.aside != nil {
-		s.aside.partner.cancel(end)
-	}
-	if m := s.merged.Load(); m != nil {
-		m.cancel(end)
+	for _, o := range s.speakers() {
+		if o != nil && o != s {
+			o.endBy(end)
+		}
 	}
 	s.cancel(end)
 	return nil
+}
+
+// endBy ends a call because of a live change to another.
+func (s *Session) endBy(why ended) {
+	if s.deputy != nil {
+		s.deputy.say(talkWord{HangUp: endingOf(why)})
+		return
+	}
+	s.cancel(why)
 }
 
 // mute keeps the leg's voice from everybody it speaks with, or gives it back. Its own recording hears it all the same.

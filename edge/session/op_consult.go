@@ -210,7 +210,7 @@ func (s *Session) completeAside(o *acting) error {
 func (s *Session) cancelAside(o *acting) error {
 	if c := s.aside; c != nil && c.ringing != nil {
 		c.canceled = true
-		o.data.PeerCallID = c.partner.id
+		o.data.PeerCallID = c.partner.who()
 		c.ringing.cancel(ended{cause: webhooks.CauseCanceled, by: webhooks.EndedByAPI})
 		return nil
 	}
@@ -221,7 +221,7 @@ func (s *Session) cancelAside(o *acting) error {
 	if c.with.isOver() || c.held.isOver() {
 		return errors.New("the consultation has just ended")
 	}
-	o.data.PeerCallID = c.partner.id
+	o.data.PeerCallID = c.partner.who()
 	s.part(c.with, ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI}) // which wakes the talk with it
 	return nil
 }

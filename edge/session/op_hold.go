@@ -27,14 +27,14 @@ func (s *Session) holdOther(o *acting, prompts *webhooks.Sub) error {
 		}
 	case other == nil:
 		return fmt.Errorf("there is nobody to hold: %w", errNobody)
-	case s.merged.Load() != nil:
+	case s.merged.Load() != nil || other.deputy != nil && other.deputy.three.Load():
 		return errors.New("three speak with each other, whom one of them cannot put on hold; use mute, or drop")
 	case s.holding != nil:
 		return nil
 	default:
 		s.holding = &holding{other: other}
 		s.cutOff(true)
-		o.data.PeerCallID = other.id
+		o.data.PeerCallID = other.who()
 	}
 	if prompts == nil {
 		s.heldHears(s.music())

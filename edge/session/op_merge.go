@@ -40,10 +40,11 @@ func (s *Session) mergeAside(o *acting) error {
 			s.log.Debug("op.merge", "error", err.Error())
 		}
 		leg.merged.Store(m)
+		leg.inThree(true)
 	}
-	o.data.PeerCallID = c.partner.id
-	c.partner.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: c.target.id})
-	c.target.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: c.partner.id})
+	o.data.PeerCallID = c.partner.who()
+	c.partner.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: c.target.who()})
+	c.target.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: c.partner.who()})
 	return nil
 }
 
@@ -55,41 +56,60 @@ func (c *aside) apart() bool {
 	}
 	for _, leg := range m.legs {
 		leg.merged.CompareAndSwap(m, nil)
+		leg.inThree(false)
 	}
 	m.room.Close()
 	return true
 }
 
-// cancel ends the calls of all three.
-func (m *merged) cancel(why ended) {
-	for _, leg := range m.legs {
-		leg.cancel(why)
+// inThree tells the edge of a leg that is far away how many it speaks with.
+func (s *Session) inThree(now bool) {
+	if s.deputy != nil {
+		s.deputy.say(talkWord{Three: &now})
 	}
 }
 
 // drop hangs up a party of the talk that the leg is in.
 func (s *Session) drop(o *acting, op *webhooks.OpDrop) error {
-	var who *Session
+	o.data.PeerCallID = op.CallID
+	if op.CallID == s.id && s.partner() != nil {
+		o.done(nil) // before the end of its own call
+		s.cancel(dropped)
+		return nil
+	}
+	err := s.dropOne(op.CallID)
+	if err == nil {
+		return nil
+	}
 	for _, leg := range s.speakers() {
-		if leg != nil && leg.id == op.CallID {
-			who = leg
+		if leg != nil && leg.deputy != nil { // there may be more on the other edge than the one it stands for
+			o.elsewhere(func() error { return leg.deputy.inquire(webhooks.Action{Op: op}).err() })
+			return errLater
 		}
 	}
-	switch {
-	case who == nil:
-		return fmt.Errorf("call_id: the call %s is not in the talk that this call is in", op.CallID)
-	case who.ctx.Err() != nil:
-		return fmt.Errorf("call_id: the call %s has just ended", op.CallID)
-	}
-	o.data.PeerCallID = who.id
-	if who == s {
-		o.done(nil) // before the end of its own call
-	}
-	who.cancel(ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI, text: "dropped"})
-	return nil
+	o.data.PeerCallID = ""
+	return err
 }
 
-// speakers are the parties of the talk that the leg is in, itself included.
+// dropped is the end of who is taken out of a talk.
+var dropped = ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI, text: "dropped"}
+
+// dropOne hangs up a leg of this edge that is in the talk.
+func (s *Session) dropOne(id webhooks.CallID) error {
+	for _, leg := range s.speakers() {
+		switch {
+		case leg == nil || leg.id != id || leg.deputy != nil:
+		case leg.ctx.Err() != nil:
+			return fmt.Errorf("call_id: the call %s has just ended", id)
+		default:
+			leg.cancel(dropped)
+			return nil
+		}
+	}
+	return fmt.Errorf("call_id: the call %s is not in the talk that this call is in", id)
+}
+
+// speakers are the parties of the talk that the leg is in, itself included; one that is not there yet is nil.
 func (s *Session) speakers() []*Session {
 	if m := s.merged.Load(); m != nil {
 		return m.legs[:]

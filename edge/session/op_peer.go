@@ -17,25 +17,35 @@ func (s *Session) peerOf(b *bond) {
 	if b == nil || s.pending == nil {
 		return
 	}
-	partner := b.other(s)
-	switch p := s.pending.Change.Peer; {
+	b.other(s).followPeer(s.pending.Change.Peer)
+}
+
+// followPeer does what a live change to another leg says of this one.
+func (s *Session) followPeer(p webhooks.Peer) {
+	switch {
 	case p.HangUp:
-		partner.cancel(ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI})
-	case p.Instructions != nil:
-		partner.give(webhooks.Program{Instructions: p.Instructions})
+		s.endBy(ended{cause: webhooks.CauseAPIHangup, by: webhooks.EndedByAPI})
+	case p.Instructions != nil && !s.give(webhooks.Program{Instructions: p.Instructions}):
+		s.log.Warn("op.peer", "detail", "it takes no program, and goes on as if the other had hung up")
 	}
 }
 
 // give has a leg run a program instead of what it runs, because of a change to another leg, which tells of it. False: it
 // cannot be given one, and goes on as it is.
-func (s *Session) give(p webhooks.Program) bool {
+func (s *Session) give(p webhooks.Program) bool { return s.change(webhooks.Action{Program: &p}) }
+
+// change is give with what the partner does then.
+func (s *Session) change(a webhooks.Action) bool {
+	if s.deputy != nil {
+		return s.ctx.Err() == nil && s.deputy.say(talkWord{Change: &a})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over || s.ctx.Err() != nil {
 		return false
 	}
 	select {
-	case s.actions <- control.Action{AccountID: s.account, CallID: s.id, Change: webhooks.Action{Program: &p}}:
+	case s.actions <- control.Action{AccountID: s.account, CallID: s.id, Change: a}:
 		s.guest = false // it lives by its program
 		return true
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,21 +20,28 @@ import (
 // Intercept puts the supervisor's leg into the bond in the place of the leg that is acted on.
 //
 // The supervisor is a party that is called for it and hung up when it is over, or a live leg, which does this instead of its
-// program. A talk has one supervisor at a time. The bond knows who: whatever ends the bond ends the supervision. Three
-// goroutines take part, that of the supervised leg, that of the supervisor's, and one that belongs to the supervised
-// leg and tells it what came of the op.
+// program; one of another edge is borrowed. A talk has several supervisors, each with a role of its own, who hear each other
+// when they barge. The bond knows them: whatever ends the bond ends the supervision. Three goroutines take part, that of the
+// supervised leg, that of the supervisor's, and one that belongs to the supervised leg and tells it what came of the op.
 
 var (
-	errNoTalk   = errors.New("the call is in no talk with another leg of its edge: " + errNobody.Error())
+	errNoTalk   = errors.New("the call is in no talk with another leg: " + errNobody.Error())
 	errTalkOver = errors.New("the talk was over before the supervisor was there")
 	errOffDuty  = errors.New("the supervisor's leg left before it could be done")
 )
+
+// maxSupervisors bounds those of one talk.
+const maxSupervisors = 8
+
+// superviseOver is the end of a leg that was called, or borrowed, to supervise.
+var superviseOver = ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedBySystem, text: "the supervision is over"}
 
 // supervision is one supervisor at one talk, from the op that asks for it on.
 type supervision struct {
 	bond      *bond
 	intercept bool
-	op        *acting // that asked for it; its leg's own but for made
+	op        *acting         // that asked for it; its leg's own but for made
+	leg       webhooks.CallID // that is wanted for it; "" for one that is called
 
 	began chan struct{} // closed when the supervisor hears the talk, or is in it
 	over  chan struct{} // closed when it is over, after why was set
@@ -82,14 +90,20 @@ func (s *Session) supervise(o *acting, role media.Role, intercept bool, by *webh
 	if b == nil || b.isOver() {
 		return errNoTalk
 	}
-	if by == nil && (id == s.id || id == b.other(s).id) {
+	if by == nil && (id == s.id || id == b.other(s).who()) {
 		return errors.New("call_id: a leg of the talk itself cannot supervise it")
 	}
 	v := &supervision{bond: b, intercept: intercept, began: make(chan struct{}), over: make(chan struct{}), of: s, role: role, op: o}
-	if before := b.superviseBy(v); before != nil {
-		return before.change(o, v, by, id)
+	if by == nil {
+		v.leg = id
 	}
-	var err error
+	before, err := b.superviseBy(v)
+	switch {
+	case err != nil:
+		return err
+	case before != nil:
+		return before.change(o, v)
+	}
 	if by != nil {
 		s.callSupervisor(v, *by)
 	} else {
@@ -103,51 +117,82 @@ func (s *Session) supervise(o *acting, role media.Role, intercept bool, by *webh
 	return errLater
 }
 
-// superviseBy makes v the supervision of a talk; else it returns the one that there is.
-func (b *bond) superviseBy(v *supervision) *supervision {
+// superviseBy makes v a supervision of a talk; else it returns the one that its leg has already, or an error where there
+// are too many.
+func (b *bond) superviseBy(v *supervision) (*supervision, error) {
 	b.supervising.Lock()
 	defer b.supervising.Unlock()
-	if before := b.supervised; before != nil && !closed(before.over) {
-		return before
+	b.supervised = slices.DeleteFunc(b.supervised, func(o *supervision) bool { return closed(o.over) })
+	for _, o := range b.supervised {
+		if v.leg != "" && o.is(v.leg) {
+			return o, nil
+		}
 	}
-	b.supervised = v
-	return nil
+	if len(b.supervised) >= maxSupervisors {
+		return nil, fmt.Errorf("the talk has %d supervisors already; hang one of them up first", maxSupervisors)
+	}
+	b.supervised = append(b.supervised, v)
+	return nil, nil
 }
 
-// change has the supervisor who is there do what is wanted now instead. Anybody else has come too late.
-func (v *supervision) change(o *acting, now *supervision, by *webhooks.DialTarget, id webhooks.CallID) error {
+// is reports whether it is a leg's.
+func (v *supervision) is(leg webhooks.CallID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.leg == leg || v.by != nil && v.by.who() == leg
+}
+
+// change has a supervisor who is there do what is wanted now instead.
+func (v *supervision) change(o *acting, now *supervision) error {
+	v.mu.Lock()
+	by, over := v.by, v.why != nil || v.intercept && v.by != nil
+	v.mu.Unlock()
 	switch {
-	case v.why != nil || v.intercept && v.by != nil:
+	case over:
 		return errTalkOver
-	case v.by == nil:
-		return errors.New("another supervisor is being called to this talk already; repeat this when that has been told of")
-	case by != nil || v.by.id != id:
-		return fmt.Errorf("the talk is supervised already, by the call %s; a talk has one supervisor at a time", v.by.id)
+	case by == nil:
+		return errors.New("the supervisor is on the way to this talk already; repeat this when that has been told of")
 	case now.intercept:
-		return v.promote(now)
+		return v.promote(by, now)
 	}
-	if err := v.by.leg.Watch(now.of.leg, now.role); err != nil {
+	if err := by.leg.Watch(now.of.leg, now.role); err != nil {
 		return errOffDuty
 	}
+	v.mu.Lock()
 	v.of, v.role = now.of, now.role
-	o.data.PeerCallID = v.by.id
-	v.by.touch()
+	v.mu.Unlock()
+	o.data.PeerCallID = by.who()
+	by.touch()
 	return nil
 }
 
-// promote asks the supervisor who hears the talk to take the place of a leg instead. The caller holds mu.
-func (v *supervision) promote(now *supervision) error {
-	if !v.by.give(dutyProgram(now)) {
+// promote asks the supervisor who hears the talk to take the place of a leg instead.
+func (v *supervision) promote(by *Session, now *supervision) error {
+	b := v.bond
+	b.supervising.Lock()
+	b.supervised = append(b.supervised, now)
+	b.supervising.Unlock()
+	if !by.sendOnDuty(now) {
+		now.end(errOffDuty)
 		return errOffDuty
 	}
-	v.bond.supervising.Lock()
-	v.bond.supervised = now
-	v.bond.supervising.Unlock()
-	now.expect(v.by)
 	now.of.followSupervision(now)
 	return errLater
+}
+
+// sendOnDuty has a live leg do it instead of what it runs.
+func (s *Session) sendOnDuty(v *supervision) bool {
+	if s.deputy != nil {
+		select {
+		case s.deputy.duties <- v:
+		default:
+			return false
+		}
+	} else if !s.give(dutyProgram(v)) {
+		return false
+	}
+	v.expect(s)
+	return true
 }
 
 // followSupervision tells what comes of it, and ends it with the talk.
@@ -183,7 +228,7 @@ func (s *Session) toldOf(v *supervision) {
 		v.op.done(why)
 		return
 	}
-	v.op.data.PeerCallID = by.id
+	v.op.data.PeerCallID = by.who()
 	v.op.done(nil)
 	if v.intercept {
 		s.cancel(ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedByAPI, text: "intercepted"})
@@ -246,20 +291,41 @@ func notSupervised(p party) error {
 // giveDuty has a live leg do it instead of what it runs.
 func (s *Session) giveDuty(v *supervision, id webhooks.CallID) error {
 	other := s.calls.find(id)
-	switch {
-	case other == nil || other.account != s.account:
-		return fmt.Errorf("call_id: no call %s is live on the edge that has the talk", id)
-	case !other.answered():
-		return fmt.Errorf("call_id: the call %s is not answered yet", id)
+	if other == nil {
+		s.borrowForDuty(v, id)
+		return nil
 	}
-	if b := other.bonded(); b != nil && !b.isOver() {
-		return fmt.Errorf("call_id: the call %s speaks with somebody else", id)
+	code := other.spare(s.account)
+	if code == 0 && !other.sendOnDuty(v) {
+		code = lendBusy
 	}
-	if !other.give(dutyProgram(v)) {
-		return fmt.Errorf("call_id: the call %s takes no change at the moment", id)
+	if code != 0 {
+		return notLent(id, code)
 	}
-	v.expect(other)
 	return nil
+}
+
+// borrowForDuty is that for a leg of another edge.
+func (s *Session) borrowForDuty(v *supervision, id webhooks.CallID) {
+	ctx, stop := context.WithCancel(s.ctx)
+	s.spawn(func() {
+		defer stop()
+		select {
+		case <-v.over:
+		case <-v.began:
+		case <-ctx.Done():
+		}
+	})
+	s.spawn(func() {
+		defer stop()
+		leg, err := s.borrow(ctx, id)
+		if err != nil {
+			v.giveUp(err)
+			return
+		}
+		leg.sendOnDuty(v) // which is its first
+		s.station(leg)
+	})
 }
 
 func dutyProgram(v *supervision) webhooks.Program {
@@ -311,7 +377,7 @@ func (s *Session) attendTo(v *supervision) {
 		s.execute()
 		return
 	}
-	s.cancel(ended{cause: webhooks.CauseProgramEnd, by: webhooks.EndedBySystem, text: "the supervision is over"})
+	s.cancel(superviseOver)
 }
 
 // watchTalk is what a supervisor does who has not taken anybody's place.
@@ -349,7 +415,7 @@ func (v *supervision) begin(by *Session) bool {
 	}
 	v.by = by
 	v.op.made.Store(true)
-	by.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: v.of.id})
+	by.emitLive(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: v.of.who()})
 	close(v.began)
 	return true
 }

@@ -63,7 +63,7 @@ func (s *Session) surveyOther(o *acting, op *webhooks.OpSurvey) error {
 	}
 	i := newSurveyNow(&webhooks.Survey{SurveyID: s.vars().Text(op.SurveyID), Invite: s.promptElsewhere(op.Invite)})
 	if !s.isCallers(b) {
-		o.data.PeerCallID = b.other(s).id
+		o.data.PeerCallID = b.other(s).who()
 		s.surveys = append(s.surveys, &surveyAsk{o, i.Survey})
 		return errLater
 	}
@@ -120,11 +120,25 @@ func (s *Session) surveyAfter(b *bond) {
 			ask.o.done(errGone)
 			continue
 		}
-		i := newSurveyNow(ask.survey)
-		if partner.bonded() != b || !partner.give(webhooks.Program{Instructions: []webhooks.Instruction{i}}) {
-			ask.o.done(errGone)
-			continue
-		}
-		ask.o.elsewhere(func() error { return i.wait(partner, errGone) })
+		ask.o.elsewhere(partner.sendToSurvey(b, ask.survey))
 	}
+}
+
+// sendToSurvey hands the leg to a survey, when it leaves a bond that it is in. The function that is returned waits until that
+// has begun, or cannot.
+func (s *Session) sendToSurvey(b *bond, survey *webhooks.Survey) (wait func() error) {
+	gone := func() error { return errGone }
+	if s.bonded() != b {
+		return gone
+	}
+	if p := s.deputy; p != nil {
+		got := make(chan answered, 1)
+		p.ask(webhooks.Action{Op: &webhooks.OpSurvey{SurveyID: survey.SurveyID, Invite: survey.Invite}}, func(a answered) { got <- a })
+		return func() error { return (<-got).err() }
+	}
+	i := newSurveyNow(survey)
+	if !s.give(webhooks.Program{Instructions: []webhooks.Instruction{i}}) {
+		return gone
+	}
+	return func() error { return i.wait(s, errGone) }
 }

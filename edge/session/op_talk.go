@@ -14,14 +14,12 @@ import (
 //   - consult, and with it complete, cancel, merge and drop: see aside.
 //   - park: the other party goes into a slot; survey: to a survey.
 //
-// They are made where two legs share a bond and the leg does nothing but speak: not in a conference, not with one that was
-// picked up out of a slot or is carried by another edge, not while the leg or its partner is handing on, or is being
-// handed on, already.
+// They are made where two legs share a bond and the leg does nothing but speak: not in a conference, not while the leg or
+// its partner is handing on, or is being handed on, already. Who is carried by another edge has a deputy in the bond.
 
 var (
 	errEngaged    = errors.New("the call or the other party is in the middle of a transfer or a consultation; wait until that is over")
 	errGone       = errors.New("the other party is not there any more")
-	errNoBond     = errors.New("whom the call speaks with was picked up out of a slot, or is carried by another edge, and cannot be handed on from here; make the change to that call itself")
 	errConference = errors.New("the call is in a conference, whose participants cannot be handed on; make the change to the call of the one who is meant")
 	errNoAside    = errors.New("the call consults nobody")
 )
@@ -62,8 +60,6 @@ func (s *Session) talk() (*bond, error) {
 		return nil, errConference
 	case s.aside != nil:
 		return nil, errEngaged
-	case s.conversing:
-		return nil, errNoBond
 	case b == nil || b.isOver():
 		return nil, errNobody
 	case !s.inTalk || b.claimed.Load():

@@ -29,8 +29,11 @@ func (s *Session) transferOther(o *acting, op *webhooks.OpTransfer) error {
 		switch {
 		case h.ok:
 			o.data.PeerCallID = h.callID
+			s.followPeer(op.Peer)
 			b.end(handedOn)
 			return nil
+		case h.err != nil:
+			return h.err
 		case h.refused:
 			return errGone
 		}

@@ -37,17 +37,17 @@ type parking struct {
 	since time.Time
 	knock chan struct{} // has room for one: by has come
 	left  chan struct{} // closed when the call goes on, or is over
-	by    *pickup       // under the lock of parkings, until knock tells of it
+	by    *pickup       // under the lock of parkings
 }
 
 // pickup is a leg that has taken a parked call, until the two part.
 type pickup struct {
-	s         *Session      // nil for a leg of another edge
+	s         *Session      // of a leg of another edge its deputy, once it is there
 	dialog    *sip.Dialog   // of the link of a leg of another edge; nil for one of this
 	served    chan struct{} // of such a leg: closed when the parked call has no more to do with it
 	leg       webhooks.CallID
 	ready     chan struct{} // closed by the parked call when it can be connected
-	connected chan struct{} // closed by the leg when the two speak
+	connected chan struct{} // closed when the two speak
 	began     time.Time     // of the talk; set before connected is closed
 	left      chan struct{} // closed by the leg when it goes on, or is over
 }
@@ -84,6 +84,32 @@ func (p *parkings) take(at place, by *pickup) *parking {
 	a.by = by
 	a.knock <- struct{}{}
 	return a
+}
+
+// connect lets a parked call speak with the leg that has come. False: it does not wait for that one any more.
+func (p *parkings) connect(a *parking, by *pickup) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.by != by {
+		return false
+	}
+	by.began = time.Now()
+	waited := webhooks.SecondsOf(by.began.Sub(a.since))
+	a.s.emitLive(webhooks.EventCallUnparked, webhooks.EventData{Slot: a.slot, Waited: &waited, PeerCallID: by.leg})
+	introduce(a.s, by.s)
+	close(by.connected)
+	return true
+}
+
+// release has a parked call wait no longer for the leg that has come. False: the two speak already.
+func (p *parkings) release(a *parking, by *pickup) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if closed(by.connected) {
+		return false
+	}
+	a.by = nil
+	return true
 }
 
 // park keeps the call in a slot, with music, until somebody who has picked it up is gone again.
@@ -194,16 +220,16 @@ func (s *Session) pickedUp(a *parking) *webhooks.Trigger {
 		woke, e := s.wait(nil)
 		switch woke {
 		case wokeNews:
-			return s.talkParked(a, by, by.left)
-		case wokePeer:
-			if closed(by.connected) {
-				return s.talkParked(a, by, by.left)
-			}
-			return nil
+			return s.talkParked(a, by)
 		case wokeDigit:
 			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
-		case wokeAction, wokeEnd:
-			s.leg.Unbridge() // the other may be about to say that it is done
+		case wokePeer, wokeAction, wokeEnd:
+			if !s.calls.parked.release(a, by) { // in the same moment
+				return s.talkParked(a, by)
+			}
+			if woke == wokePeer {
+				return nil
+			}
 			return s.unpicked(a)
 		}
 	}
@@ -211,25 +237,31 @@ func (s *Session) pickedUp(a *parking) *webhooks.Trigger {
 
 // pickedUpFar is pickedUp for a leg of another edge.
 func (s *Session) pickedUpFar(a *parking, by *pickup) *webhooks.Trigger {
-	defer close(by.served)
-	l, answer, agreed, err := s.answerLink(by.dialog)
+	d, err := s.answerDeputy(by.leg, by.dialog)
 	if err != nil {
+		defer close(by.served)
 		s.log.Warn("park.link", "error", err.Error())
 		s.calls.refuse(by.dialog, 488)
 		return nil
 	}
-	defer l.close()
+	s.spawn(func() {
+		<-d.deputy.over
+		close(by.served)
+	})
+	d.deputy.link.follow(by.dialog)
 	if by.dialog.Context().Err() != nil {
+		s.dismissDeputy(d)
 		return nil
 	}
-	by.began = time.Now()
-	s.meetOver(l, by.dialog, answer, agreed)
-	return s.talkParked(a, by, l.over)
+	by.s = d
+	s.calls.parked.connect(a, by)
+	s.station(d)
+	return s.talkParked(a, by)
 }
 
 // acceptPickup serves the INVITE of another edge whose leg picks up a call that is parked on this one.
 func (c *Calls) acceptPickup(d *sip.Dialog, of control.Link) {
-	by := &pickup{dialog: d, served: make(chan struct{}), leg: of.CallID}
+	by := &pickup{dialog: d, served: make(chan struct{}), connected: make(chan struct{}), leg: of.CallID}
 	a := c.parked.take(place{of.AccountID, of.Name}, by)
 	if a == nil {
 		c.refuse(d, 480)
@@ -238,43 +270,30 @@ func (c *Calls) acceptPickup(d *sip.Dialog, of control.Link) {
 	select {
 	case <-by.served:
 	case <-a.left:
-		if !closed(by.served) { // it went on before it could see who came
+		switch {
+		case by.s != nil: // the link may serve others yet
+			<-by.served
+		case !closed(by.served): // it went on before it could see who came
 			c.refuse(d, 480)
 		}
 	}
 }
 
-// talkParked is the talk of a parked call with the leg that has come, until that has gone.
-func (s *Session) talkParked(a *parking, by *pickup, gone <-chan struct{}) *webhooks.Trigger {
-	waited := webhooks.SecondsOf(by.began.Sub(a.since))
-	s.emit(webhooks.EventCallUnparked, webhooks.EventData{Slot: a.slot, Waited: &waited, PeerCallID: by.leg})
-	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: by.leg})
-	if by.s != nil { // a leg of this edge
-		s.meet(by.s)
-		defer s.meet(nil)
-	}
-	t := s.converse(gone)
-	duration := webhooks.SecondsOf(time.Since(by.began))
-	t.CallID, t.Waited, t.Duration = by.leg, &waited, &duration
-	return t
+// talkParked is the talk of a parked call with the leg that has come, until it speaks with nobody any more.
+func (s *Session) talkParked(a *parking, by *pickup) *webhooks.Trigger {
+	return s.talkPickedUp(by.leg, webhooks.SecondsOf(by.began.Sub(a.since)), by.began)
 }
 
-// converse is what a leg does that is bridged with another which goes its own way when left is closed.
-func (s *Session) converse(left <-chan struct{}) *webhooks.Trigger {
-	s.peerGone, s.news, s.conversing = left, nil, true
-	defer func() { s.peerGone, s.conversing = nil, false }()
-	defer s.leg.Unbridge()
-	for {
-		woke, e := s.wait(nil)
-		switch woke {
-		case wokePeer:
-			return &webhooks.Trigger{Outcome: webhooks.Bridged}
-		case wokeDigit:
-			s.emit(webhooks.EventDTMF, webhooks.EventData{Digit: string(e.Digit)})
-		case wokeAction, wokeEnd:
-			return s.interrupted()
-		}
+// talkPickedUp is the talk of a parked call, or of who has picked it up. Neither is told how the other went.
+func (s *Session) talkPickedUp(with webhooks.CallID, waited webhooks.Seconds, began time.Time) *webhooks.Trigger {
+	s.news = nil
+	t := s.talkInBond("")
+	if t.Outcome == webhooks.Lost {
+		t.Outcome = webhooks.Bridged
 	}
+	duration := webhooks.SecondsOf(time.Since(began))
+	t.CallID, t.Waited, t.Duration, t.EndedBy = with, &waited, &duration, ""
+	return t
 }
 
 // unpark connects this leg with the call that is parked in a slot.
@@ -324,33 +343,29 @@ func (s *Session) pickUpFar(slot string, found control.ParkedCall) *webhooks.Tri
 	if !found.SIP.IsValid() {
 		return refuse("and nobody knows where that is reached")
 	}
-	l, err := s.openLink(found.SIP.Addr(), s.codecs())
+	d, err := s.openDeputy(found.CallID, found.SIP.Addr(), s.codecs())
 	if err != nil {
 		return s.failed(fmt.Errorf("no audio can be set up: %w", err))
 	}
-	defer l.close()
-	d, t, err := s.inviteEdge(found.SIP, control.LinkPark, found.Ticket, l)
+	dialog, t, err := s.inviteEdge(found.SIP, control.LinkPark, found.Ticket, d.deputy.link)
 	switch {
 	case t != nil:
-		return t
 	case notThere(err): // it has just left, or somebody else has it
-		return &webhooks.Trigger{Outcome: webhooks.Empty}
+		t = &webhooks.Trigger{Outcome: webhooks.Empty}
 	case err != nil:
-		return refuse("which could not be reached: " + err.Error())
+		t = refuse("which could not be reached: " + err.Error())
+	default:
+		if err := d.deputy.reach(dialog); err != nil { // it is told by the BYE
+			t = refuse("whose audio cannot be had: " + err.Error())
+		}
 	}
-	l.follow(d)
-	if err := l.accept(); err != nil { // it is told by the BYE
-		return refuse("whose audio cannot be had: " + err.Error())
-	}
-	if err := media.Bridge(s.leg, l.leg); err != nil {
-		return s.failed(err)
+	if t != nil {
+		s.dismissDeputy(d)
+		return t
 	}
 	began := time.Now()
-	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: found.CallID})
-	t = s.converse(l.over)
-	waited, duration := found.Waited+webhooks.SecondsOf(began.Sub(asked)), webhooks.SecondsOf(time.Since(began))
-	t.CallID, t.Waited, t.Duration = found.CallID, &waited, &duration
-	return t
+	s.meetOver(d)
+	return s.talkPickedUp(found.CallID, found.Waited+webhooks.SecondsOf(began.Sub(asked)), began)
 }
 
 // pickUp connects the two, and is their talk.
@@ -373,21 +388,10 @@ func (s *Session) pickUp(a *parking, by *pickup) *webhooks.Trigger {
 }
 
 func (s *Session) connectParked(a *parking, by *pickup) *webhooks.Trigger {
-	if err := media.Bridge(s.leg, a.s.leg); err != nil {
-		if closed(a.left) {
-			return &webhooks.Trigger{Outcome: webhooks.Empty}
-		}
-		return s.failed(err)
+	if !s.calls.parked.connect(a, by) {
+		return &webhooks.Trigger{Outcome: webhooks.Empty}
 	}
-	by.began = time.Now()
-	close(by.connected)
-	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: a.s.id})
-	s.meet(a.s)
-	defer s.meet(nil)
-	t := s.converse(a.left)
-	waited, duration := webhooks.SecondsOf(by.began.Sub(a.since)), webhooks.SecondsOf(time.Since(by.began))
-	t.CallID, t.Waited, t.Duration = a.s.id, &waited, &duration
-	return t
+	return s.talkPickedUp(a.s.id, webhooks.SecondsOf(by.began.Sub(a.since)), by.began)
 }
 
 func closed(c <-chan struct{}) bool {

@@ -9,34 +9,43 @@ import (
 	"time"
 
 	"github.com/hookswitch/hookswitch/edge/control"
-	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/edge/sip"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
-// callerClaim is what the INVITE for a caller in a queue says of itself: an entry, a claim on it, and the leg that has that.
+// callerClaim is what the INVITE for a caller in a queue says of itself: an entry, a claim on it, the leg that has that, and
+// the agent whose leg it is, if any.
 type callerClaim struct {
 	entry string
 	claim int64
 	leg   webhooks.CallID
+	agent webhooks.AgentID
 }
 
 func (c callerClaim) String() string {
-	return fmt.Sprintf("%s;claim=%d;leg=%s", c.entry, c.claim, c.leg)
+	value := fmt.Sprintf("%s;claim=%d;leg=%s", c.entry, c.claim, c.leg)
+	if c.agent != "" {
+		value += ";agent=" + string(c.agent)
+	}
+	return value
 }
 
 // parseCallerClaim reads such a value; ok is false for anything else.
 func parseCallerClaim(value string) (c callerClaim, ok bool) {
 	entry, rest, _ := strings.Cut(value, ";claim=")
-	number, leg, ok := strings.Cut(rest, ";leg=")
-	if !ok || !strings.HasPrefix(entry, "wait_") || !strings.HasPrefix(leg, "call_") || strings.ContainsAny(leg+entry, "; ") {
+	number, rest, ok := strings.Cut(rest, ";leg=")
+	leg, agent, known := strings.Cut(rest, ";agent=")
+	if !ok || !strings.HasPrefix(entry, "wait_") || !strings.HasPrefix(leg, "call_") || strings.ContainsAny(leg+entry+agent, "; ") {
+		return callerClaim{}, false
+	}
+	if known && !strings.HasPrefix(agent, "agent_") {
 		return callerClaim{}, false
 	}
 	claim, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || claim < 1 || strconv.FormatInt(claim, 10) != number {
 		return callerClaim{}, false
 	}
-	return callerClaim{entry: entry, claim: claim, leg: webhooks.CallID(leg)}, true
+	return callerClaim{entry: entry, claim: claim, leg: webhooks.CallID(leg), agent: webhooks.AgentID(agent)}, true
 }
 
 // acceptTaker serves the INVITE of another edge whose leg has taken a caller of this one. Whether that is so the caller asks
@@ -49,7 +58,7 @@ func (c *Calls) acceptTaker(ctx context.Context, d *sip.Dialog, value string) {
 		return
 	}
 	by := &taker{
-		leg: claim.leg, claim: claim.claim, dialog: d,
+		leg: claim.leg, claim: claim.claim, agent: claim.agent, dialog: d,
 		over: make(chan struct{}), ready: make(chan struct{}), connected: make(chan struct{}), served: make(chan struct{}),
 	}
 	switch {
@@ -89,15 +98,14 @@ func (s *Session) meetRemote(w *waiter, by *taker) *webhooks.Trigger {
 	if !w.begin(by) {
 		return nil
 	}
-	defer close(by.served)
 	defer w.release(by)
-	l, answer, agreed, err := s.answerLink(by.dialog)
+	d, err := s.answerDeputy(by.leg, by.dialog)
 	if err != nil {
+		defer close(by.served)
 		s.log.Warn("queue.link", "error", err.Error())
 		s.calls.refuse(by.dialog, 488)
 		return nil
 	}
-	defer l.close()
 	w.mu.Lock()
 	claim := control.QueueClaim{AccountID: s.account, ID: w.entry.ID, Claim: by.claim}
 	w.mu.Unlock()
@@ -105,24 +113,21 @@ func (s *Session) meetRemote(w *waiter, by *taker) *webhooks.Trigger {
 		return struct{}{}, s.calls.queues().ConfirmCaller(ctx, claim)
 	}
 	_, t, err := inquire(s, confirm, func(struct{}, error) {})
-	if t != nil || err != nil { // one that nobody vouches for is not connected: it may be anyone
-		s.calls.refuse(by.dialog, 480)
+	if t != nil || err != nil || by.dialog.Context().Err() != nil { // see waiter.stood
+		defer close(by.served)
+		s.calls.refuse(by.dialog, 480) // one that nobody vouches for is not connected: it may be anyone
+		s.dismissDeputy(d)
 		return t
 	}
-	if by.dialog.Context().Err() != nil { // see waiter.stood
-		return nil
-	}
-	s.meetOver(l, by.dialog, answer, agreed)
+	s.spawn(func() {
+		<-d.deputy.over
+		close(by.served)
+	})
+	d.deputy.link.follow(by.dialog)
+	by.s = d
 	w.speaks(by)
-	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: by.leg})
-	t = s.converse(l.over)
-	t.EndedBy = l.endedBy(t, webhooks.EndedByCallee)
-	if t.Outcome == webhooks.Bridged && l.lost {
-		t.Outcome = webhooks.Lost
-	}
-	duration := webhooks.SecondsOf(time.Since(by.began))
-	t.CallID, t.Waited, t.Duration = by.leg, &by.waited, &duration
-	return t
+	s.station(d)
+	return s.talkQueued(by)
 }
 
 // begin has the caller serve a leg of another edge; false when that is not to be any more.
@@ -136,12 +141,13 @@ func (w *waiter) begin(by *taker) bool {
 	return true
 }
 
-// speaks notes that the caller speaks with a leg of another edge.
+// speaks lets the caller speak with a leg of another edge.
 func (w *waiter) speaks(by *taker) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.claim = by.claim
 	w.tellConnected(by)
+	introduce(w.s, by.s)
 	close(by.connected)
 }
 
@@ -163,44 +169,36 @@ func (s *Session) serveElsewhere(c *control.QueueCaller, screen *webhooks.Sub) *
 			return t
 		}
 	}
-	l, err := s.openLink(c.SIP.Addr(), s.codecs())
+	d, err := s.openDeputy(c.CallID, c.SIP.Addr(), s.codecs())
 	if err != nil {
 		return refused("no audio can be set up: " + err.Error())
 	}
-	defer l.close()
-	d, t, err := s.inviteEdge(c.SIP, linkQueue, callerClaim{c.ID, c.Claim, s.id}.String(), l)
-	var rejected *sip.RejectedError
+	dialog, t, err := s.inviteEdge(c.SIP, linkQueue, callerClaim{c.ID, c.Claim, s.id, s.call.AgentID}.String(), d.deputy.link)
+	rejected, _ := errors.AsType[*sip.RejectedError](err)
+	if t == nil && err == nil {
+		return s.talkElsewhere(c, d, dialog)
+	}
+	s.dismissDeputy(d)
 	switch {
 	case t != nil:
 		s.giveBack(c, control.QueueCanceled)
 		return t
-	case errors.As(err, &rejected) && rejected.Code == 480:
+	case rejected != nil && rejected.Code == 480:
 		s.giveBack(c, control.QueueCanceled)
 		return nil
-	case errors.As(err, &rejected) && rejected.Code == 488:
+	case rejected != nil && rejected.Code == 488:
 		return refused("the caller who is next is carried by another edge, from where it cannot be connected with this leg; dequeue from a leg on its own edge")
-	case err != nil:
-		return refused("the edge of the caller who is next could not be reached: " + err.Error())
 	}
-	l.follow(d)
-	return s.talkElsewhere(c, l)
+	return refused("the edge of the caller who is next could not be reached: " + err.Error())
 }
 
 // talkElsewhere is the talk with a caller of another edge.
-func (s *Session) talkElsewhere(c *control.QueueCaller, l *link) *webhooks.Trigger {
-	err := l.accept()
-	if err == nil {
-		err = media.Bridge(s.leg, l.leg)
-	}
-	if err != nil { // the caller is told by the BYE
+func (s *Session) talkElsewhere(c *control.QueueCaller, d *Session, dialog *sip.Dialog) *webhooks.Trigger {
+	if err := d.deputy.reach(dialog); err != nil { // the caller is told by the BYE
+		s.dismissDeputy(d)
 		return s.failed(fmt.Errorf("the audio of the caller's edge: %w", err))
 	}
 	began := time.Now()
-	s.emit(webhooks.EventCallBridged, webhooks.EventData{PeerCallID: c.CallID})
-	t := s.converse(l.over)
-	t.EndedBy = l.endedBy(t, webhooks.EndedByCaller)
-	duration := webhooks.SecondsOf(time.Since(began))
-	waited := c.Waited
-	t.CallID, t.Waited, t.Duration = c.CallID, &waited, &duration
-	return t
+	s.meetOver(d)
+	return s.talkTaken(c.CallID, c.Waited, began)
 }

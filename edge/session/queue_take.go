@@ -12,7 +12,7 @@ import (
 
 // taker is a leg that has come for a caller who waits.
 type taker struct {
-	s      *Session    // nil for a leg of another edge
+	s      *Session    // of a leg of another edge its deputy, once it is there
 	dialog *sip.Dialog // of the call from that edge
 	leg    webhooks.CallID
 	claim  int64
@@ -72,12 +72,7 @@ func (w *waiter) connect(by *taker) bool {
 		return false
 	}
 	w.tellConnected(by)
-	w.s.mayBond()
-	by.s.mayBond()
-	b := newBond(nil, w.s, by.s, nil)
-	w.s.enter(b)
-	by.s.enter(b)
-	b.connect()
+	introduce(w.s, by.s)
 	close(by.connected)
 	return true
 }
@@ -369,12 +364,17 @@ func (s *Session) connectCaller(w *waiter, by *taker, c *control.QueueCaller) *w
 	if err != nil { // the two are both here: they need not wait until the control plane is back
 		s.calls.queued.say(s.id, func(ctx context.Context) error { return s.calls.queues().ConfirmCaller(ctx, claim) })
 	}
-	t = s.talkInBond(webhooks.EndedByCaller)
+	return s.talkTaken(w.s.id, by.waited, by.began)
+}
+
+// talkTaken is the talk with a caller out of a queue.
+func (s *Session) talkTaken(caller webhooks.CallID, waited webhooks.Seconds, began time.Time) *webhooks.Trigger {
+	t := s.talkInBond(webhooks.EndedByCaller)
 	if t.Outcome == webhooks.Lost { // dequeue does not tell how the caller went
 		t.Outcome = webhooks.Bridged
 	}
-	duration := webhooks.SecondsOf(time.Since(by.began))
-	t.CallID, t.Waited, t.Duration = w.s.id, &by.waited, &duration
+	duration := webhooks.SecondsOf(time.Since(began))
+	t.CallID, t.Waited, t.Duration = caller, &waited, &duration
 	return t
 }
 

@@ -92,18 +92,17 @@ type Session struct {
 	rungBy   *dialing        // of a dialled leg: the dial; its fields are its session's
 	detach   func() bool     // of a dialled leg: its end no longer follows from that of the dial
 
-	besides  chan func()   // what follows from work done apart
-	acting   []*acting     // ops that are not told of yet
-	pressing []func(error) // whom to tell of keys that are being sent, in their order
-	muted    bool          // by a live change
-	holding  *holding      // of whom the leg speaks with; nil for none
-	aside    *aside        // with whom it speaks while its partner waits, by a live change; nil for none
-	surveys  []*surveyAsk  // for whom it speaks with when it leaves
-	// conversing: it speaks with one that it shares no bond with.
-	conversing bool
-	merged     atomic.Pointer[merged] // the talk of three that it is in; nil for none
-	played     []played               // beside the program
+	besides  chan func()            // what follows from work done apart
+	acting   []*acting              // ops that are not told of yet
+	pressing []func(error)          // whom to tell of keys that are being sent, in their order
+	muted    bool                   // by a live change
+	holding  *holding               // of whom the leg speaks with; nil for none
+	aside    *aside                 // with whom it speaks while its partner waits, by a live change; nil for none
+	surveys  []*surveyAsk           // for whom it speaks with when it leaves
+	merged   atomic.Pointer[merged] // the talk of three that it is in; nil for none
+	played   []played               // beside the program
 
+	deputy      *deputy      // it stands for a leg of another edge; nil for a leg of this one
 	participant *participant // in the conference it is in; nil when it is in none
 	queued      *waiter      // its stay in a queue; nil when it is in none
 	waiting     *waiting     // what the wait program that runs is for; nil when there is none
@@ -126,7 +125,6 @@ type Session struct {
 	held, cut bool
 	heldSince time.Time
 	heldFor   time.Duration
-	with      *Session // whom the leg speaks with outside a bond
 	// bond is the partner that the leg speaks with, nil for none; parted says that it takes none any more; guest that it has
 	// no program of its own and lives as long as its partner does.
 	bond          *bond
@@ -315,6 +313,10 @@ var retryAfter = sip.Header{Name: "Retry-After", Value: "5"}
 
 // touch makes the call a new version, because something an application could decide on has changed.
 func (s *Session) touch() {
+	if s.deputy != nil {
+		s.deputy.say(talkWord{Touch: true})
+		return
+	}
 	s.mu.Lock()
 	s.tag++
 	s.call.Etag = strconv.Itoa(s.tag)

@@ -30,6 +30,7 @@ type handover struct {
 	end     ended            // else why not
 	outcome webhooks.Outcome // of calling the target, where it was not reached
 	refused bool             // nobody was called
+	err     error            // why not, where that is known better
 }
 
 // transfers reports whether a live change hands over whom the leg speaks with: its program begins with a transfer. The

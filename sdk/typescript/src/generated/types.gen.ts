@@ -190,7 +190,9 @@ export type LiveAction = {
     } | null;
     guard?: Guard;
     /**
-     * What the leg that was bridged with this one does; continue goes on with its own program.
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
      */
     peer?: 'continue' | 'hangup' | Instructions | null;
     [key: string]: unknown | null | Instructions | {
@@ -202,7 +204,9 @@ export type LiveAction = {
     url: Url;
     method?: 'POST' | 'GET' | null;
     /**
-     * What the leg that was bridged with this one does; continue goes on with its own program.
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
      */
     peer?: 'continue' | 'hangup' | Instructions | null;
     [key: string]: unknown | null | Url | 'POST' | 'GET' | null | 'continue' | 'hangup' | Instructions | null | undefined;
@@ -359,7 +363,13 @@ export type TransferAction = {
     to: DialTarget;
     timeout?: number | null;
     caller_id?: string | null;
-    [key: string]: unknown | 'transfer' | DialTarget | number | null | string | null | undefined;
+    /**
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
+     */
+    peer?: 'continue' | 'hangup' | Instructions | null;
+    [key: string]: unknown | 'transfer' | DialTarget | number | null | string | null | 'continue' | 'hangup' | Instructions | null | undefined;
 };
 
 /**
@@ -424,13 +434,19 @@ export type RetargetAction = {
 };
 
 /**
- * Parks the party that this leg speaks with; this leg goes on with its program.
+ * Parks the party that this leg speaks with; this leg goes on as `peer` says.
  *
  */
 export type ParkAction = {
     op: 'park';
     slot?: string | null;
-    [key: string]: unknown | 'park' | string | null | undefined;
+    /**
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
+     */
+    peer?: 'continue' | 'hangup' | Instructions | null;
+    [key: string]: unknown | 'park' | string | null | 'continue' | 'hangup' | Instructions | null | undefined;
 };
 
 /**
@@ -6951,7 +6967,9 @@ export type LiveActionWritable = {
     } | null;
     guard?: GuardWritable;
     /**
-     * What the leg that was bridged with this one does; continue goes on with its own program.
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
      */
     peer?: 'continue' | 'hangup' | InstructionsWritable | null;
     [key: string]: unknown | null | InstructionsWritable | {
@@ -6963,11 +6981,13 @@ export type LiveActionWritable = {
     url: Url;
     method?: 'POST' | 'GET' | null;
     /**
-     * What the leg that was bridged with this one does; continue goes on with its own program.
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
      */
     peer?: 'continue' | 'hangup' | InstructionsWritable | null;
     [key: string]: unknown | null | Url | 'POST' | 'GET' | null | 'continue' | 'hangup' | InstructionsWritable | null | undefined;
-} | HangUpAction | MuteAction | UnmuteAction | HoldActionWritable | UnholdAction | DigitsAction | PlayAction | SayAction | RecordingAction | ListenActionWritable | WhisperActionWritable | BargeActionWritable | InterceptActionWritable | DisconnectAction | PickUpActionWritable | TransferActionWritable | ConsultActionWritable | CompleteAction | CancelAction | MergeAction | DropAction | RetargetActionWritable | ParkAction | SurveyActionWritable | PriorityAction | MoveAction | AssignAction;
+} | HangUpAction | MuteAction | UnmuteAction | HoldActionWritable | UnholdAction | DigitsAction | PlayAction | SayAction | RecordingAction | ListenActionWritable | WhisperActionWritable | BargeActionWritable | InterceptActionWritable | DisconnectAction | PickUpActionWritable | TransferActionWritable | ConsultActionWritable | CompleteAction | CancelAction | MergeAction | DropAction | RetargetActionWritable | ParkActionWritable | SurveyActionWritable | PriorityAction | MoveAction | AssignAction;
 
 /**
  * Cuts this leg off from whom it speaks with, who hears `prompt`, repeated.
@@ -7023,7 +7043,13 @@ export type TransferActionWritable = {
     to: DialTargetWritable;
     timeout?: number | null;
     caller_id?: string | null;
-    [key: string]: unknown | 'transfer' | DialTargetWritable | number | null | string | null | undefined;
+    /**
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
+     */
+    peer?: 'continue' | 'hangup' | InstructionsWritable | null;
+    [key: string]: unknown | 'transfer' | DialTargetWritable | number | null | string | null | 'continue' | 'hangup' | InstructionsWritable | null | undefined;
 };
 
 /**
@@ -7048,6 +7074,22 @@ export type RetargetActionWritable = {
     to: DialTargetWritable;
     timeout?: number | null;
     [key: string]: unknown | 'retarget' | DialTargetWritable | number | null | undefined;
+};
+
+/**
+ * Parks the party that this leg speaks with; this leg goes on as `peer` says.
+ *
+ */
+export type ParkActionWritable = {
+    op: 'park';
+    slot?: string | null;
+    /**
+     * What the leg does that loses its partner: of a program or a URL the one that was bridged with this one, of
+     * an op this one. continue goes on with its own program.
+     *
+     */
+    peer?: 'continue' | 'hangup' | InstructionsWritable | null;
+    [key: string]: unknown | 'park' | string | null | 'continue' | 'hangup' | InstructionsWritable | null | undefined;
 };
 
 /**
