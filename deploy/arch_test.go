@@ -73,6 +73,7 @@ var may = map[string][]string{
 var shared = []string{
 	"controlplane/problem", "controlplane/auth", "controlplane/db", "controlplane/list", "controlplane/blob",
 	"controlplane/bus", "controlplane/rest", "controlplane/event", "controlplane/job", "controlplane/sheet", "webhooks", "webhooks/guard",
+	"webhooks/twiml", // status callbacks of applications of that format
 }
 
 // nouns are the resources, each of which may import those before it.

@@ -24,6 +24,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/message/smpp"
 	"github.com/hookswitch/hookswitch/controlplane/problem"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
+	"github.com/hookswitch/hookswitch/webhooks"
 )
 
 // Message is one text message. Its owner is the user who sent it, or whose call did.
@@ -51,7 +52,10 @@ type Message struct {
 	// ProviderMessageID is the provider's id, of the first part of several.
 	ProviderMessageID string `bun:"provider_message_id,nullzero" json:"provider_message_id,omitempty"`
 	CallID            string `bun:"call_id,nullzero" json:"call_id,omitempty"` // whose program has sent it
-	IdempotencyKey    string `bun:"idempotency_key,nullzero" json:"-"`
+	// StatusURL is told what becomes of it, in the name of the application whose program has sent it; empty for nobody.
+	StatusURL      string `bun:"status_url,nullzero" json:"-"`
+	ApplicationID  string `bun:"application_id,nullzero" json:"-"`
+	IdempotencyKey string `bun:"idempotency_key,nullzero" json:"-"`
 
 	// ErrorCode is the provider's where it is its verdict, else one of the codes below.
 	ErrorCode    string `bun:"error_code,nullzero" json:"error_code,omitempty"`
@@ -124,6 +128,9 @@ type Draft struct {
 	SendAt     *time.Time     `json:"send_at,omitempty"`     // at once when nil; at most MaxAhead away
 	// Key makes doing it twice the same as once: of one account, the message with the same key is the one that there is.
 	Key string `json:"-"`
+	// StatusURL is told what becomes of the message, signed by the application, or without one by the account's oldest.
+	StatusURL     string                 `json:"-"`
+	ApplicationID webhooks.ApplicationID `json:"-"`
 }
 
 // written is what a caller writes of a message.

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hookswitch/hookswitch/controlplane/app"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
@@ -24,6 +25,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/message"
 	"github.com/hookswitch/hookswitch/controlplane/rest/resttest"
 	"github.com/hookswitch/hookswitch/openapi"
+	"github.com/hookswitch/hookswitch/webhooks"
 	"github.com/hookswitch/hookswitch/webhooks/guard"
 )
 
@@ -47,15 +49,17 @@ func mount(t *testing.T, d *db.DB, allow ...netip.Prefix) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := guard.New(guard.Config{AllowNetworks: allow})
+	client, status := guard.New(guard.Config{AllowNetworks: allow}), guard.New(guard.Config{AllowNetworks: allow})
 	t.Cleanup(func() {
 		client.Close()
+		status.Close()
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	f := &fixture{messages: &message.Service{
 		DB: d, Bus: b, Guard: client, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Poll: 20 * time.Millisecond, Backoff: 10 * time.Millisecond,
+		Status: webhooks.NewClient(webhooks.ClientConfig{Guard: status}), Apps: &app.Service{DB: d},
 	}}
 	f.Server = resttest.Mount(t, d, spec, f.messages.Operations())
 	return f

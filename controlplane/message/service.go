@@ -13,6 +13,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/app"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/bus"
 	"github.com/hookswitch/hookswitch/controlplane/db"
@@ -35,13 +36,17 @@ type Service struct {
 	// RootCAs check message centres' certificates; nil for the system's.
 	RootCAs *x509.CertPool
 	Log     *slog.Logger
+	// Status asks the status URLs of messages, and Apps are who signs for them.
+	Status *webhooks.Client
+	Apps   *app.Service
 
 	// Poll is how often what is due is looked for without a wake-up; 1 s when zero. Sessions are looked after every fifth
 	// time, and what was left over is swept up every sixtieth.
 	Poll time.Duration
 	// Lease is how long a process may be sending a message before another takes it over; 5 minutes when zero.
 	Lease time.Duration
-	// Backoff is the first wait after an attempt that failed; 5 s when zero. It doubles up to 10 minutes.
+	// Backoff is the first wait after an attempt that failed, to send a message or to tell a status URL; 5 s when zero. It
+	// doubles up to 10 minutes.
 	Backoff time.Duration
 	Now     func() time.Time // nil is db.Now
 }
@@ -214,7 +219,10 @@ func (s *Service) Send(ctx context.Context, tx *db.Tx, accountID webhooks.Accoun
 	if err != nil {
 		return nil, err
 	}
-	m.CallID, m.IdempotencyKey = string(callID), d.Key
+	if err := app.CheckURL("/status_url", d.StatusURL); err != nil {
+		return nil, err
+	}
+	m.CallID, m.IdempotencyKey, m.StatusURL, m.ApplicationID = string(callID), d.Key, d.StatusURL, string(d.ApplicationID)
 	if callID != "" {
 		if err := ownerOf(ctx, tx, m); err != nil {
 			return nil, err
@@ -360,16 +368,20 @@ func (s *Service) cancel(ctx context.Context, who auth.Caller, in rest.ChangeIn)
 	return m.shownTo(who), nil
 }
 
-// tell emits the event of the status that a message has now.
+// tell emits the event of the status that a message has now, and has its status URL told.
 func (s *Service) tell(ctx context.Context, tx *db.Tx, m *Message) error {
 	data, err := m.told()
 	if err != nil {
 		return fmt.Errorf("event of %s: %w", m.ID, err)
 	}
-	return event.Emit(ctx, tx, event.Event{
-		AccountID: m.AccountID, Type: "message." + string(m.Status), Resource: "messages", ObjectID: m.ID, CallID: m.CallID,
-		OwnerID: m.OwnerID, DepartmentID: m.DepartmentID, Data: data,
-	})
+	e := event.Event{
+		ID: db.NewID("evt"), AccountID: m.AccountID, Type: "message." + string(m.Status), Resource: "messages", ObjectID: m.ID, CallID: m.CallID,
+		OccurredAt: db.Now(), OwnerID: m.OwnerID, DepartmentID: m.DepartmentID, Data: data,
+	}
+	if err := event.Emit(ctx, tx, e); err != nil {
+		return err
+	}
+	return m.putCallback(ctx, tx, e)
 }
 
 // topic is the bus's topic: a message on it says that there is something to send.

@@ -47,9 +47,13 @@ type worker struct {
 	lines map[string]*line
 }
 
-// Run sends what is due until ctx ends, keeps sessions with message centres, and waits for what is being sent.
+// Run sends what is due and tells status URLs until ctx ends, keeps sessions with message centres, and waits for what is on
+// its way.
 func (s *Service) Run(ctx context.Context) error {
 	w := &worker{Service: s, owner: db.NewID("message"), ended: make(chan string), lanes: map[string]bool{}, lines: map[string]*line{}}
+	var callbacks sync.WaitGroup
+	callbacks.Go(func() { s.tellCallbacks(ctx) })
+	defer callbacks.Wait()
 	every := or(s.Poll, time.Second)
 	poll, lines, sweep := time.NewTicker(every), time.NewTicker(linesEvery*every), time.NewTicker(sweepEvery*every)
 	defer poll.Stop()

@@ -188,3 +188,28 @@ func participantParams(p url.Values, call webhooks.Call, event webhooks.Event) {
 		p.Set("ReasonParticipantLeft", participantEnds[d.Reason])
 	}
 }
+
+// MessageStatus is a text message as Twilio's statusCallback of <Sms> tells of it.
+type MessageStatus struct {
+	AccountID webhooks.AccountID
+	ID        webhooks.MessageID
+	Status    string // sent, delivered, undelivered, failed, canceled
+	From, To  string
+	ErrorCode string // of undelivered and failed
+}
+
+// MessageParams returns the form of a message's status callback.
+func MessageParams(m MessageStatus) url.Values {
+	p := url.Values{}
+	p.Set("AccountSid", sid(string(m.AccountID)))
+	p.Set("ApiVersion", apiVersion)
+	for _, name := range []string{"MessageSid", "SmsSid"} { // the second is that of the dialect's first version
+		p.Set(name, sid(string(m.ID)))
+	}
+	p.Set("MessageStatus", m.Status)
+	p.Set("SmsStatus", m.Status)
+	p.Set("To", m.To)
+	setKnown(p, "From", m.From)
+	setKnown(p, "ErrorCode", m.ErrorCode)
+	return p
+}
