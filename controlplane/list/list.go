@@ -451,7 +451,18 @@ func (q Query) page(s *bun.SelectQuery) *bun.SelectQuery {
 	if c := q.after; c != nil {
 		s = s.Where("(?TableAlias.?, ?TableAlias.id) ? (?, ?)", column, after, c.value, c.ID)
 	}
-	return s.OrderExpr("?TableAlias.? ?, ?TableAlias.id ?", column, direction, direction).Limit(int64(q.Limit) + 1)
+	s = s.Limit(int64(q.Limit) + 1)
+	if q.byID() {
+		// SQLite would else read all rows of the account in the order of the index on the column, and look for the ids among
+		// them, rather than look the ids up and sort what it finds.
+		return s.OrderExpr("COALESCE(?TableAlias.?, ?TableAlias.?) ?, ?TableAlias.id ?", column, column, direction, direction)
+	}
+	return s.OrderExpr("?TableAlias.? ?, ?TableAlias.id ?", column, direction, direction)
+}
+
+// byID reports whether the query asks for rows by their ids.
+func (q Query) byID() bool {
+	return slices.ContainsFunc(q.filters, func(f filter) bool { return f.column == "id" && f.op == "=" && len(f.values) > 0 })
 }
 
 // Page is one page of a list, as it is answered.
