@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hookswitch/hookswitch/edge/control"
-	"github.com/hookswitch/hookswitch/edge/media"
 	"github.com/hookswitch/hookswitch/webhooks"
 	"github.com/hookswitch/hookswitch/webhooks/twiml"
 )
@@ -133,7 +132,7 @@ func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 	})
 	s.replies = replies
 	defer func() { s.replies = nil }()
-	defer s.leg.StopPlay(s.playWhileWaiting())
+	defer s.hearMeantime()()
 	for {
 		woke, e := s.wait(nil)
 		switch woke {
@@ -170,18 +169,6 @@ func (s *Session) misfit(got reply) error {
 		return &webhooks.RejectedError{Pointer: wrong.Pointer, Message: wrong.Message, URL: got.base, Status: http.StatusOK}
 	}
 	return nil
-}
-
-// playWhileWaiting plays the guard's while_waiting, when it can be played at once.
-func (s *Session) playWhileWaiting() media.PlayID {
-	if s.guard == nil || s.guard.WhileWaiting == nil || s.guard.WhileWaiting.Target != nil || !s.answered() {
-		return 0
-	}
-	prompts, t := s.prompts([]*webhooks.Sub{s.guard.WhileWaiting})
-	if t != nil || len(prompts) == 0 {
-		return 0
-	}
-	return s.leg.Play(media.PlayConfig{Prompts: prompts, Loop: 0})
 }
 
 // prepare makes the request. It reads the session and must run on its goroutine.
