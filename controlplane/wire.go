@@ -93,10 +93,13 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 	p.heed(settings, recordings)
 	blocked := &blocklist.Service{DB: p.db, Accounts: p.accounts, Log: p.cfg.Logger}
 	queues := &queue.Service{DB: p.db, Calls: calls, Bus: p.bus, Log: p.cfg.Logger, Wake: feed.Wake}
-	messages := &message.Service{DB: p.db, Bus: p.bus, Guard: p.guard(), RootCAs: p.cfg.RootCAs, Log: p.cfg.Logger}
+	messages := &message.Service{
+		DB: p.db, Bus: p.bus, Guard: p.guard(), RootCAs: p.cfg.RootCAs, Log: p.cfg.Logger,
+		Status: webhooks.NewClient(webhooks.ClientConfig{Guard: p.guard()}), Apps: p.apps,
+	}
 	p.edges = &edges.Service{
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Apps: p.apps, Numbers: p.numbers, Trunks: trunks, Credentials: p.credentials,
-		Calls: calls, Customers: customers, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Journals: journals,
+		Calls: calls, Agents: agents, Customers: customers, Recordings: recordings, Files: files, Blocklist: blocked, Settings: settings, Journals: journals,
 		Queues: queues, Voicemails: voicemails, Surveys: surveys, Messages: messages,
 		Suspended: p.suspended, Log: p.cfg.Logger,
 	}
@@ -125,7 +128,7 @@ func (p *ControlPlane) wire(ctx context.Context) error {
 		DB: p.db, Bus: p.bus, Accounts: p.accounts, Settings: settings, Masks: masks, Guard: p.guard(), Mail: p.cfg.Mail, Log: p.cfg.Logger,
 	}
 	feed.Also = append(feed.Also, notices.Placed)
-	p.workers = append(p.workers, p.regularly(5*time.Second, "journals.seal", journals.Seal), worker{"messages", messages.Run}, worker{"queues", queues.Run})
+	p.workers = append(p.workers, p.regularly(250*time.Millisecond, "calls.dispatch", calls.Dispatch), p.regularly(5*time.Second, "journals.seal", journals.Seal), worker{"messages", messages.Run}, worker{"queues", queues.Run})
 	streams, err := live.New(live.Config{Feed: feed, Masks: masks, Check: p.users.Check, Log: p.cfg.Logger})
 	if err != nil {
 		return err

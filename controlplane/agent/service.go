@@ -216,6 +216,22 @@ func (s *Service) UserOf(ctx context.Context, account, credentialID string) (use
 	return a.UserID, true, nil
 }
 
+// OfExtension finds the agent whose extension a credential is; found is false when it is no agent's.
+func (s *Service) OfExtension(ctx context.Context, account, credentialID string) (a *Agent, found bool, err error) {
+	return ofExtension(ctx, s.DB, account, credentialID)
+}
+
+// Named finds an agent by its id or its external_id.
+func Named(ctx context.Context, conn db.Conn, account, name string) (a *Agent, found bool, err error) {
+	a, err = db.Find[Agent](ctx, conn, auth.Account(account), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where("(?TableAlias.id = ? OR ?TableAlias.external_id = ?)", name, name)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	return a, err == nil, err
+}
+
 func ofExtension(ctx context.Context, conn db.Conn, account, credentialID string) (a *Agent, found bool, err error) {
 	if credentialID == "" {
 		return nil, false, nil

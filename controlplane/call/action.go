@@ -215,6 +215,9 @@ func (s *Service) named(ctx context.Context, scope auth.Scope, ids []webhooks.Ca
 // hand gives an open change to the edge and puts what that says into a problem. Where nothing has happened the change is
 // open no more; where nobody knows it stays so, and Settle tells of it at the latest when the call has ended.
 func (s *Service) hand(ctx context.Context, c *Call, a Action) error {
+	if c.EdgeID == "" {
+		return s.handWaiting(ctx, c, a)
+	}
 	err := s.Edges.Act(ctx, c.EdgeID, a)
 	if err == nil {
 		return nil

@@ -32,6 +32,7 @@ type Call struct {
 	NumberID       webhooks.NumberID       `bun:"number_id,nullzero" json:"number_id,omitempty"`
 	TrunkID        webhooks.TrunkID        `bun:"trunk_id,nullzero" json:"trunk_id,omitempty"`
 	CredentialID   webhooks.CredentialID   `bun:"credential_id,nullzero" json:"credential_id,omitempty"`
+	AgentID        webhooks.AgentID        `bun:"agent_id,nullzero" json:"agent_id,omitempty"` // whose extension CredentialID was
 	CustomerID     webhooks.CustomerID     `bun:"customer_id,nullzero" json:"customer_id,omitempty"`
 	SIPCallID      string                  `bun:"sip_call_id,nullzero" json:"sip_call_id,omitempty"`
 	Source         string                  `bun:"source,nullzero" json:"source,omitempty"` // IP address of the far side
@@ -40,6 +41,10 @@ type Call struct {
 	RingingAt  *time.Time `bun:"ringing_at" json:"ringing_at,omitempty"`
 	AnsweredAt *time.Time `bun:"answered_at" json:"answered_at,omitempty"`
 	EndedAt    *time.Time `bun:"ended_at" json:"ended_at,omitempty"`
+
+	// What machine detection found, and after how many seconds from the answer; empty where there was none.
+	AnsweredBy        webhooks.AnsweredBy `bun:"answered_by,nullzero" json:"answered_by,omitempty"`
+	DetectionDuration *webhooks.Seconds   `bun:"detection_duration" json:"detection_duration,omitempty"`
 
 	// Seconds, once the call has ended: in all, until the answer or the end, and from the answer to the end.
 	Duration     *webhooks.Seconds `bun:"duration" json:"duration,omitempty"`
@@ -67,25 +72,27 @@ type Call struct {
 // What Publish and the methods of Edges fail with, so that each side can put it into its own terms.
 var (
 	ErrFenced  = errors.New("another process has taken the call over")
-	ErrRefused = errors.New("refused")                            // wrapped with why; repeating it would be refused again
-	ErrBusy    = errors.New("the edge takes no more")             // of Edges: nothing has happened
-	ErrGone    = errors.New("the call is not live on its edge")   // of Edges.Act: nothing has happened
-	ErrChanged = errors.New("the call is not that version now")   // of Edges.Act: nothing has happened
-	ErrUnknown = errors.New("the edge does not know how")         // of Edges.Act: nothing has happened; wrapped with what
-	ErrAway    = errors.New("the edge that holds it is not here") // of Edges: nothing has happened
+	ErrRefused = errors.New("refused")                                    // wrapped with why; repeating it would be refused again
+	ErrRate    = errors.New("the account starts too many calls a second") // of Edges.Prepare: nothing has happened; with a TooMany problem
+	ErrBusy    = errors.New("the edge takes no more")                     // of Edges: nothing has happened
+	ErrGone    = errors.New("the call is not live on its edge")           // of Edges.Act: nothing has happened
+	ErrChanged = errors.New("the call is not that version now")           // of Edges.Act: nothing has happened
+	ErrUnknown = errors.New("the edge does not know how")                 // of Edges.Act: nothing has happened; wrapped with what
+	ErrAway    = errors.New("the edge that holds it is not here")         // of Edges: nothing has happened
 )
 
 // Edges is what calls need of the edges.
 type Edges interface {
 	// Prepare finds the application of a call and an edge to carry it; nothing has happened yet. An unknown
-	// application is a Refused problem, and no edge that takes calls an Unavailable one.
+	// application is a Refused problem, and no edge that takes calls an Unavailable one. With ErrRate, where the account may
+	// not start the call yet, what is known of it is given all the same.
 	Prepare(ctx context.Context, o Origination) (Prepared, error)
 	// Act hands a change to the edge that carries the call, whichever process that is connected to, and returns when it has
 	// taken it. With an error that is none of those above nobody knows whether it has.
 	Act(ctx context.Context, edge webhooks.EdgeID, a Action) error
 }
 
-// Origination is a call to be started. Exactly one of ApplicationID, URL and Program is set.
+// Origination is a call to be started. Exactly one of ApplicationID, URL, Program and Connect is set.
 type Origination struct {
 	CallID        webhooks.CallID
 	AccountID     webhooks.AccountID
@@ -104,8 +111,27 @@ type Origination struct {
 	Data          map[string]any
 	ExternalID    string
 	CustomerID    webhooks.CustomerID // whose number Target has; "" for nobody's
+	Connect       *Connect            // whom the called party is connected with
+	StatusURL     string              // told the events of the call; "" for none
+	Behind        bool                // others of the account wait to be started, and this one comes after them
 	StartedAt     time.Time
+
+	MachineDetection *webhooks.MachineDetection // of Target; nil for none
 }
+
+// Connect is click-to-call: the called party, the customer, is connected with an agent or an extension of the account.
+// Exactly one of AgentID, an id or an external_id, and Extension is set.
+type Connect struct {
+	AgentID   string `json:"agent_id,omitempty"`
+	Extension string `json:"extension,omitempty"`
+	First     string `json:"first,omitempty"` // who is rung first: FirstAgent, also when empty, or FirstCustomer
+}
+
+// Who is rung first.
+const (
+	FirstAgent    = "agent"
+	FirstCustomer = "customer"
+)
 
 // Prepared is an edge that was found for a call. Send starts the call there and returns when the edge has taken it;
 // ErrBusy and ErrAway mean that it has not, any other error that nobody
@@ -114,5 +140,6 @@ type Prepared struct {
 	EdgeID        webhooks.EdgeID
 	BootID        string
 	ApplicationID webhooks.ApplicationID // whose secret signs; may be empty
+	From, To      string                 // of the leg that is rung first, as far as they are known
 	Send          func(context.Context) error
 }

@@ -28,7 +28,8 @@ type Target struct {
 	Phone      *int   `json:"phone,omitempty"`
 }
 
-// Draft is a call to be started. Exactly one of ApplicationID, URL and Program (with, for a URL, FallbackInstructions) says what happens when it is answered.
+// Draft is a call to be started. Exactly one of ApplicationID, URL and Program (with, for a URL, FallbackInstructions) says
+// what happens when it is answered; or Connect, with whom the called party speaks.
 type Draft struct {
 	To                   Target            `json:"to"`
 	From                 string            `json:"from,omitempty"`
@@ -44,6 +45,10 @@ type Draft struct {
 	SendDigits           string            `json:"send_digits,omitempty"`
 	Record               bool              `json:"record,omitempty"`
 	Data                 map[string]any    `json:"data,omitempty"`
+	Connect              *Connect          `json:"connect,omitempty"`
+	StatusURL            string            `json:"status_url,omitempty"`
+	QueueFor             webhooks.Seconds  `json:"queue_for,omitempty"` // how long it waits while the account starts too many a second
+	MachineDetection     json.RawMessage   `json:"machine_detection,omitempty"`
 	ExternalID           *string           `json:"external_id,omitempty"`
 	Metadata             map[string]any    `json:"metadata,omitempty"`
 }
@@ -68,14 +73,16 @@ func one(given ...bool) error {
 // check says what a schema cannot. The party and how it is called are a dial's, and have a dial's rules.
 func (d *Draft) check() error {
 	switch {
-	case one(d.ApplicationID != "", d.URL != "", given(d.Program)) != nil:
-		return problem.Invalid("give exactly one of application_id, url and program")
+	case one(d.ApplicationID != "", d.URL != "", given(d.Program), d.Connect != nil) != nil:
+		return problem.Invalid("give exactly one of application_id, url, program and connect")
+	case d.Connect != nil && one(d.Connect.AgentID != "", d.Connect.Extension != "") != nil:
+		return problem.InvalidField("/connect", "one", "give exactly one of agent_id and extension")
 	case given(d.FallbackInstructions) && d.URL == "":
 		return problem.InvalidField("/fallback_instructions", "alone", "goes with url; an application has its own")
 	case d.TrunkID != "" && d.To.Number == "":
 		return problem.InvalidField("/trunk_id", "alone", "goes with a number to call")
 	}
-	if err := app.CheckURL("/url", d.URL); err != nil {
+	if err := errors.Join(app.CheckURL("/url", d.URL), app.CheckURL("/status_url", d.StatusURL)); err != nil {
 		return err
 	}
 	if err := bounded("/data", d.Data, MaxData); err != nil {
@@ -84,7 +91,8 @@ func (d *Draft) check() error {
 	if err := bounded("/metadata", d.Metadata, db.MaxMetadata); err != nil {
 		return err
 	}
-	return d.checkDial()
+	_, err := d.dial()
+	return err
 }
 
 // given reports whether JSON is there and not null.
@@ -101,7 +109,8 @@ func bounded(at string, object map[string]any, most int) error {
 	return nil
 }
 
-func (d *Draft) checkDial() error {
+// dial reads the party and how it is called as a dial's attributes, with their defaults.
+func (d *Draft) dial() (*webhooks.Dial, error) {
 	dial := map[string]any{"verb": "dial", "to": []Target{d.To}}
 	optional := map[string]any{"caller_id": d.From, "caller_name": d.CallerName}
 	if d.Timeout != 0 {
@@ -113,6 +122,9 @@ func (d *Draft) checkDial() error {
 	if d.Headers != nil {
 		dial["headers"] = d.Headers
 	}
+	if given(d.MachineDetection) {
+		dial["machine_detection"] = d.MachineDetection
+	}
 	maps.DeleteFunc(optional, func(_ string, v any) bool { return v == "" })
 	maps.Copy(dial, optional)
 	program := []any{dial}
@@ -121,13 +133,20 @@ func (d *Draft) checkDial() error {
 	}
 	text, err := json.Marshal(program)
 	if err != nil {
-		return fmt.Errorf("call: %w", err)
+		return nil, fmt.Errorf("call: %w", err)
 	}
-	_, err = webhooks.ParseProgram(text)
+	parsed, err := webhooks.ParseProgram(text)
 	if e, ok := errors.AsType[*webhooks.ProgramError](err); ok {
-		return problem.InvalidField(pointerOf(e.Pointer), "dial", "%s", e.Message)
+		return nil, problem.InvalidField(pointerOf(e.Pointer), "dial", "%s", e.Message)
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	as := parsed.Instructions[0].(*webhooks.Dial)
+	if m := as.MachineDetection; m != nil {
+		err = app.CheckURL("/machine_detection/status_url", m.StatusURL)
+	}
+	return as, err
 }
 
 // pointerOf leads from the instructions that checkDial wrote back to the body.
@@ -163,13 +182,23 @@ func (s *Service) create(ctx context.Context, who auth.Caller, in createIn) (*Ca
 		return nil, err
 	}
 	o.CustomerID = customerID
-	prepared, err := s.Edges.Prepare(ctx, o)
+	before, err := s.waitingOf(ctx, o.AccountID)
 	if err != nil {
+		return nil, err
+	}
+	o.Behind = before > 0
+	prepared, err := s.Edges.Prepare(ctx, o)
+	waits := errors.Is(err, ErrRate) && d.QueueFor > 0 && before < maxWaiting
+	if err != nil && !waits {
 		return nil, err
 	}
 	c := queued(d, o, prepared)
 	if err := s.give(ctx, c, who); err != nil {
 		return nil, err
+	}
+	if waits {
+		o.Behind = false
+		return c, s.enqueue(ctx, c, o, d.QueueFor)
 	}
 	if err := s.insert(ctx, c); err != nil {
 		return nil, err
@@ -202,6 +231,7 @@ func (d *Draft) origination(who auth.Caller) (o Origination, err error) {
 		CallID: webhooks.NewCallID(), AccountID: webhooks.AccountID(who.AccountID), ApplicationID: webhooks.ApplicationID(d.ApplicationID),
 		URL: d.URL, From: d.From, CallerName: d.CallerName, Timeout: d.Timeout, TimeLimit: d.TimeLimit,
 		Headers: d.Headers, SendDigits: d.SendDigits, Record: d.Record, Data: d.Data, StartedAt: db.Now(),
+		Connect: d.Connect, StatusURL: d.StatusURL,
 		Target: webhooks.DialTarget{
 			Number: d.To.Number, Extension: d.To.Extension, SIP: d.To.SIP, Username: d.To.Username, Password: d.To.Password, Trunk: d.TrunkID,
 		},
@@ -212,7 +242,13 @@ func (d *Draft) origination(who auth.Caller) (o Origination, err error) {
 	if o.Program, err = app.ParseProgram("/program", d.Program); err != nil {
 		return o, err
 	}
-	o.Fallback, err = app.ParseProgram("/fallback_instructions", d.FallbackInstructions)
+	if o.Fallback, err = app.ParseProgram("/fallback_instructions", d.FallbackInstructions); err != nil {
+		return o, err
+	}
+	dial, err := d.dial()
+	if err == nil {
+		o.MachineDetection = dial.MachineDetection
+	}
 	return o, err
 }
 
@@ -226,6 +262,9 @@ func queued(d Draft, o Origination, p Prepared) *Call {
 	}
 	if c.Metadata == nil {
 		c.Metadata = map[string]any{}
+	}
+	if d.Connect != nil {
+		c.From, c.To, c.Dialed = p.From, p.To, p.To
 	}
 	return c
 }

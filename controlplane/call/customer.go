@@ -57,7 +57,8 @@ func unknown(id string) error {
 
 // tells refuses what would tell a caller from whom numbers are hidden the number that is called.
 func (d *Draft) tells(who auth.Caller) error {
-	return telling(who, part{"/url", d.URL != ""}, part{"/program", tells(d.Program)})
+	return telling(who, part{"/url", d.URL != ""}, part{"/program", tells(d.Program)}, part{"/status_url", d.StatusURL != ""},
+		part{"/machine_detection", tells(d.MachineDetection)})
 }
 
 // tells is that of a live change, whatever it does.

@@ -25,6 +25,8 @@ func (c *Call) fold(e webhooks.Event) {
 		} else if c.Cause == webhooks.CauseEdgeLost {
 			c.ended(c.lost(*c.EndedAt)) // it was answered after all
 		}
+	case webhooks.EventCallDetected:
+		c.AnsweredBy, c.DetectionDuration = e.Data.AnsweredBy, e.Data.DetectionDuration
 	case webhooks.EventActionCompleted, webhooks.EventActionFailed:
 		c.touch()
 	case webhooks.EventCallEnded:
@@ -52,7 +54,7 @@ func (c *Call) initiated(e webhooks.Event) {
 	if d.ApplicationID != "" {
 		c.ApplicationID = d.ApplicationID
 	}
-	c.NumberID, c.TrunkID, c.CredentialID = d.NumberID, d.TrunkID, d.CredentialID
+	c.NumberID, c.TrunkID, c.CredentialID, c.AgentID = d.NumberID, d.TrunkID, d.CredentialID, d.AgentID
 	if d.CustomerID != "" {
 		c.CustomerID = d.CustomerID
 	}

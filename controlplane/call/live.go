@@ -22,9 +22,9 @@ func (s *Service) LiveOnTrunk(ctx context.Context, trunk webhooks.TrunkID) (int,
 	return int(n), db.Check(err)
 }
 
-// LiveOf counts the legs of an account that are in progress.
+// LiveOf counts the legs of an account that are in progress; a call that waits to be started is none.
 func (s *Service) LiveOf(ctx context.Context, account webhooks.AccountID) (int, error) {
-	n, err := s.DB.Read().NewSelect().Model((*Call)(nil)).Where("account_id = ?", account).Where("ended_at IS NULL").Count(ctx)
+	n, err := s.DB.Read().NewSelect().Model((*Call)(nil)).Where("account_id = ?", account).Where("ended_at IS NULL").Where("edge_id <> ''").Count(ctx)
 	return int(n), db.Check(err)
 }
 
@@ -44,7 +44,7 @@ func (a Abandoned) Where(q *bun.SelectQuery, alias string) *bun.SelectQuery {
 	case a.Edge != "":
 		q = q.Where("? = ?", column("edge_id"), a.Edge)
 	case len(a.NotOn) > 0:
-		q = q.Where("? NOT IN (?)", column("edge_id"), bun.List(a.NotOn))
+		q = q.Where("? NOT IN (?)", column("edge_id"), bun.List(a.NotOn)).Where("? <> ''", column("edge_id")) // none is that of a call that waits
 	case a.QuietSince.IsZero():
 		return q.Where("1 = 0")
 	}

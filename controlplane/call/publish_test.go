@@ -16,6 +16,7 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
 	"github.com/hookswitch/hookswitch/controlplane/event"
+	"github.com/hookswitch/hookswitch/controlplane/rest/resttest"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
 
@@ -40,6 +41,25 @@ func TestEventsFoldIntoTheRecord(t *testing.T) {
 		if c.Status != webhooks.StatusCompleted || c.Cause != webhooks.CauseCallerHangup || c.SIPCode != 200 || c.EndedBy != webhooks.EndedByCaller ||
 			*c.Duration != 4 || *c.RingDuration != 2 || *c.TalkDuration != 2 || c.ReasonZH != "主叫挂机。" || c.Media == nil || c.Media.MOS != 4.2 || c.Etag != "2" {
 			t.Errorf("ended: %+v", c)
+		}
+	})
+}
+
+func TestTheRecordSaysWhoseLegItWasAndWhatAnswered(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		server, s, _ := mount(t, d)
+		events := story(webhooks.EventCallInitiated, webhooks.EventCallAnswered, webhooks.EventCallDetected)
+		took := webhooks.Seconds(1.5)
+		events[0].Data.AgentID = "agt_1"
+		events[2].Data = webhooks.EventData{AnsweredBy: webhooks.ByMachineEndBeep, DetectionDuration: &took}
+		publish(t, s, "call_1", events...)
+		publish(t, s, "call_2", story(webhooks.EventCallInitiated)...)
+		c := get(t, s, "call_1")
+		if c.AgentID != "agt_1" || c.AnsweredBy != webhooks.ByMachineEndBeep || c.DetectionDuration == nil || *c.DetectionDuration != took {
+			t.Errorf("%+v", c)
+		}
+		if got := ids(t, server, resttest.Token, "?agent_id=agt_1"); got != "call_1" {
+			t.Errorf("the agent's are %s", got)
 		}
 	})
 }

@@ -56,7 +56,7 @@ func (s *Service) Operations() map[string]rest.Operation {
 func table() list.Table {
 	return list.Table{Fields: list.Common(map[string]list.Field{
 		"from": {Mask: true}, "to": {Mask: true}, "direction": {}, "status": {}, "cause": {},
-		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {}, "customer_id": {}, "sip_call_id": {},
+		"application_id": {}, "conversation_id": {}, "parent_call_id": {}, "number_id": {}, "trunk_id": {}, "credential_id": {}, "agent_id": {}, "customer_id": {}, "answered_by": {}, "sip_call_id": {},
 		"owner_id": {}, "department_id": {}, "ended_by": {}, "sip_code": {Type: list.Int},
 		"duration": {Type: list.Float}, "ring_duration": {Type: list.Float}, "talk_duration": {Type: list.Float},
 		"answered_at": {Type: list.Time}, "ended_at": {Type: list.Time},

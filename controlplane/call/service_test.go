@@ -9,9 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/uptrace/bun"
+
+	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/call"
 	"github.com/hookswitch/hookswitch/controlplane/db"
 	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
+	"github.com/hookswitch/hookswitch/controlplane/list"
 	"github.com/hookswitch/hookswitch/controlplane/rest/resttest"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
@@ -60,6 +64,42 @@ func TestCallsAreListedByTheirFields(t *testing.T) {
 		}
 		resttest.Want(t, server.Do(t, resttest.Token, http.MethodGet, "/v1/calls?sort=cause", nil), http.StatusBadRequest, nil)
 	})
+}
+
+func TestCallsThatAreNamedAreFoundByTheirIDs(t *testing.T) {
+	d := dbtest.Open(t, dbtest.SQLiteURL(t))
+	_, s, _ := mount(t, d)
+	publish(t, s, "call_1", whole()...)
+	publish(t, s, "call_2", whole()...)
+	q, err := list.Table{Fields: list.Common(nil)}.Parse(url.Values{"id": {"call_2", "call_3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked *bun.SelectQuery
+	page, err := list.Run[call.Call](t.Context(), d, auth.Account(resttest.Account), q, func(s *bun.SelectQuery) *bun.SelectQuery {
+		asked = s
+		return s
+	})
+	if err != nil || len(page.Data) != 1 || page.Data[0].ID != "call_2" {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	rows, err := d.Read().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+asked.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	plan := ""
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		plan += detail + "\n"
+	}
+	if rows.Err() != nil || !strings.Contains(plan, "(id=?)") {
+		t.Errorf("of %s the plan is\n%s", asked, plan)
+	}
 }
 
 func TestACallsEventsArePagedBySequence(t *testing.T) {
@@ -130,6 +170,7 @@ func TestACallIsRecordedBeforeAnEdgeStartsIt(t *testing.T) {
 			"to": map[string]any{"number": "+8613900139000"}, "from": "+862368925278", "application_id": "app_1", "timeout": 20, "time_limit": 600,
 			"caller_name": "Acme", "headers": map[string]any{"X-Order": "7"}, "send_digits": "1w2", "record": true, "trunk_id": "carrier",
 			"data": map[string]any{"order": "7"}, "external_id": "order-7", "metadata": map[string]any{"a": 1.0},
+			"status_url": "https://example.com/status", "machine_detection": map[string]any{"mode": "message_end", "async": true},
 		}
 		var c call.Call
 		w := server.Do(t, resttest.Token, http.MethodPost, "/v1/calls", body)
@@ -140,6 +181,9 @@ func TestACallIsRecordedBeforeAnEdgeStartsIt(t *testing.T) {
 		if asked.AccountID != resttest.Account || asked.Target.Trunk != "carrier" || asked.Timeout != 20 || asked.TimeLimit != 600 || asked.CallerName != "Acme" ||
 			asked.Headers["X-Order"] != "7" || asked.SendDigits != "1w2" || !asked.Record || asked.Data["order"] != "7" || asked.ExternalID != "order-7" || asked.From != "+862368925278" {
 			t.Errorf("asked %+v", asked)
+		}
+		if m := asked.MachineDetection; asked.StatusURL != "https://example.com/status" || m == nil || m.Mode != "message_end" || !m.Async || m.Timeout != 30 {
+			t.Errorf("asked to tell %s, and to detect %+v", asked.StatusURL, m)
 		}
 		got := get(t, s, webhooks.CallID(c.ID))
 		if got.Status != webhooks.StatusRinging || got.ApplicationID != "app_1" || got.Metadata["a"] != 1.0 || got.Data["order"] != "7" || got.ExternalID == nil {
@@ -161,20 +205,25 @@ func TestDraftsThatNoCallCanBeMadeOf(t *testing.T) {
 		status int
 		want   string
 	}{
-		"nothing to run":      {map[string]any{"to": to}, 400, "exactly one"},
-		"two things to run":   {map[string]any{"to": to, "application_id": "app_1", "url": "https://example.com/"}, 400, "exactly one"},
-		"nobody to call":      {map[string]any{"to": map[string]any{}, "application_id": "app_1"}, 400, "/to"},
-		"two to call":         {map[string]any{"to": map[string]any{"extension": "1001", "number": "10086"}, "application_id": "app_1"}, 400, "/to"},
-		"a relative URL":      {map[string]any{"to": to, "url": "/voice"}, 400, "/url"},
-		"a Lambda":            {map[string]any{"to": to, "url": "lambda:hello"}, 400, "/url"},
-		"an unknown verb":     {map[string]any{"to": to, "program": []any{map[string]any{"verb": "sing"}}}, 400, "/program/0"},
-		"a header of SIP's":   {map[string]any{"to": to, "application_id": "app_1", "headers": map[string]any{"Via": "x"}}, 400, "/headers"},
-		"a caller ID of text": {map[string]any{"to": to, "application_id": "app_1", "from": "Acme <sip:a>"}, 400, "/from"},
-		"wrong digits":        {map[string]any{"to": to, "application_id": "app_1", "send_digits": "1x"}, 400, "/send_digits"},
-		"a trunk inside":      {map[string]any{"to": to, "application_id": "app_1", "trunk_id": "carrier"}, 400, "/trunk_id"},
-		"too much data":       {map[string]any{"to": to, "application_id": "app_1", "data": map[string]any{"x": strings.Repeat("x", 17000)}}, 422, "/data"},
-		"a flow":              {map[string]any{"to": to, "flow_id": "flow_1"}, 400, "flow_id"},
-		"machine detection":   {map[string]any{"to": to, "application_id": "app_1", "machine_detection": map[string]any{}}, 400, "machine_detection"},
+		"nothing to run":           {map[string]any{"to": to}, 400, "exactly one"},
+		"two things to run":        {map[string]any{"to": to, "application_id": "app_1", "url": "https://example.com/"}, 400, "exactly one"},
+		"nobody to call":           {map[string]any{"to": map[string]any{}, "application_id": "app_1"}, 400, "/to"},
+		"two to call":              {map[string]any{"to": map[string]any{"extension": "1001", "number": "10086"}, "application_id": "app_1"}, 400, "/to"},
+		"a relative URL":           {map[string]any{"to": to, "url": "/voice"}, 400, "/url"},
+		"a Lambda":                 {map[string]any{"to": to, "url": "lambda:hello"}, 400, "/url"},
+		"an unknown verb":          {map[string]any{"to": to, "program": []any{map[string]any{"verb": "sing"}}}, 400, "/program/0"},
+		"a header of SIP's":        {map[string]any{"to": to, "application_id": "app_1", "headers": map[string]any{"Via": "x"}}, 400, "/headers"},
+		"a caller ID of text":      {map[string]any{"to": to, "application_id": "app_1", "from": "Acme <sip:a>"}, 400, "/from"},
+		"wrong digits":             {map[string]any{"to": to, "application_id": "app_1", "send_digits": "1x"}, 400, "/send_digits"},
+		"a trunk inside":           {map[string]any{"to": to, "application_id": "app_1", "trunk_id": "carrier"}, 400, "/trunk_id"},
+		"too much data":            {map[string]any{"to": to, "application_id": "app_1", "data": map[string]any{"x": strings.Repeat("x", 17000)}}, 422, "/data"},
+		"a flow":                   {map[string]any{"to": to, "flow_id": "flow_1"}, 400, "flow_id"},
+		"wrong detection":          {map[string]any{"to": to, "application_id": "app_1", "machine_detection": map[string]any{"timeout": 500}}, 400, "/machine_detection/timeout"},
+		"detection told to a path": {map[string]any{"to": to, "application_id": "app_1", "machine_detection": map[string]any{"status_url": "/amd"}}, 400, "/machine_detection/status_url"},
+		"status to a path":         {map[string]any{"to": to, "application_id": "app_1", "status_url": "/status"}, 400, "/status_url"},
+		"connected and asked":      {map[string]any{"to": to, "application_id": "app_1", "connect": map[string]any{"extension": "1002"}}, 400, "exactly one"},
+		"connected to nobody":      {map[string]any{"to": to, "connect": map[string]any{"first": "agent"}}, 400, "/connect"},
+		"connected to two":         {map[string]any{"to": to, "connect": map[string]any{"extension": "1002", "agent_id": "agt_1"}}, 400, "/connect"},
 	} {
 		w := server.Do(t, resttest.Token, http.MethodPost, "/v1/calls", c.body)
 		if w.Code != c.status || !strings.Contains(w.Body.String(), c.want) {

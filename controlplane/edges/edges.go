@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/agent"
 	"github.com/hookswitch/hookswitch/controlplane/app"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blocklist"
@@ -49,6 +50,8 @@ type Service struct {
 	Recordings  *recording.Service
 	Files       *media.Service
 	Queues      *queue.Service
+	// Agents are whose extensions call and are called; nil is nobody's.
+	Agents *agent.Service
 	// Customers are who may be calling; nil is nobody known.
 	Customers *customer.Service
 	// Blocklist decides which numbers may call and be called, and Settings how those that may not are answered; nil is
@@ -124,14 +127,7 @@ func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepare
 	case suspended:
 		return call.Prepared{}, account.ErrSuspended()
 	}
-	if err := s.mayOriginate(ctx, a); err != nil {
-		return call.Prepared{}, err
-	}
 	application, err := s.originated(ctx, o)
-	if err != nil {
-		return call.Prepared{}, err
-	}
-	found, err := s.pick(ctx)
 	if err != nil {
 		return call.Prepared{}, err
 	}
@@ -139,6 +135,23 @@ func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepare
 		CallID: o.CallID, AccountID: o.AccountID, Application: application, Target: o.Target, From: o.From, CallerName: o.CallerName,
 		Timeout: o.Timeout, TimeLimit: o.TimeLimit, Headers: o.Headers, SendDigits: o.SendDigits, Record: o.Record, Data: o.Data,
 		ExternalID: o.ExternalID, CustomerID: o.CustomerID, Language: a.Language(), StartedAt: o.StartedAt,
+		MachineDetection: o.MachineDetection, StatusURL: o.StatusURL,
+	}
+	if o.Connect != nil {
+		if err := s.connect(ctx, a, o, &command); err != nil {
+			return call.Prepared{}, err
+		}
+	}
+	known := call.Prepared{ApplicationID: application.ID, From: command.From, To: command.Target.Name()}
+	if o.Behind {
+		return known, fmt.Errorf("%w: %w", call.ErrRate, problem.TooMany("calls of this account wait to be started; wait as long as Retry-After says", time.Second))
+	}
+	if err := s.mayOriginate(ctx, a); err != nil {
+		return known, err
+	}
+	found, err := s.pick(ctx)
+	if err != nil {
+		return call.Prepared{}, err
 	}
 	send := func(ctx context.Context) error {
 		err := s.send(ctx, found.ID, forwarded{Originate: &command})
@@ -147,7 +160,8 @@ func (s *Service) Prepare(ctx context.Context, o call.Origination) (call.Prepare
 		}
 		return err
 	}
-	return call.Prepared{EdgeID: found.ID, BootID: found.BootID, ApplicationID: application.ID, Send: send}, nil
+	known.EdgeID, known.BootID, known.Send = found.ID, found.BootID, send
+	return known, nil
 }
 
 // mayOriginate counts the account's limits.
@@ -170,7 +184,7 @@ func (s *Service) mayOriginate(ctx context.Context, a *account.Account) error {
 		return nil
 	}
 	if !t.OK {
-		return problem.TooMany(fmt.Sprintf("the account may start %g calls a second; wait as long as Retry-After says", perSecond), max(t.Wait, time.Millisecond))
+		return fmt.Errorf("%w: %w", call.ErrRate, problem.TooMany(fmt.Sprintf("the account may start %g calls a second; wait as long as Retry-After says", perSecond), max(t.Wait, time.Millisecond)))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/agent"
 	"github.com/hookswitch/hookswitch/controlplane/app"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blob"
@@ -101,6 +102,7 @@ func newHouse(t *testing.T, d *db.DB) *house {
 		Credentials: &credential.Service{DB: d, Numbers: numbers}, Calls: h.calls, Recordings: &recording.Service{DB: d, Blobs: blobs, Calls: h.calls},
 		Files: &media.Service{DB: d, Blobs: blobs}, Customers: customers, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: clock,
 	}
+	h.Agents = &agent.Service{DB: d}
 	h.Blocklist = &blocklist.Service{DB: d, Accounts: accounts, Log: h.Log}
 	h.Settings = &setting.Service{DB: d, Now: clock}
 	h.Suspended = func(context.Context, webhooks.AccountID) (bool, error) { return h.isSuspended, nil }
@@ -139,6 +141,21 @@ func (h *house) extension(t *testing.T, token, digits string, more map[string]an
 	body := map[string]any{"extension": digits, "password": "correct horse"}
 	maps.Copy(body, more)
 	return h.add(t, token, "credentials", body)
+}
+
+// agent makes a user the agent at an extension, "" for none, and gives the agent's id. The external_id is the user's name.
+func (h *house) agent(t *testing.T, account, name, credential string) string {
+	t.Helper()
+	_, err := h.Service.DB.Write().NewRaw(`INSERT INTO users (id, account_id, metadata, created_at, updated_at, etag, owner_id, login, name, role_ids, status)
+		VALUES (?, ?, '{}', ?, ?, '1', ?, ?, ?, '[]', 'active')`, "usr_"+name, account, db.Now(), db.Now(), "usr_"+name, name, name).Exec(t.Context())
+	a := agent.Agent{
+		Row: db.Row{ID: "agt_" + name, AccountID: account, ExternalID: &name}, Owned: db.Owned{OwnerID: "usr_" + name}, UserID: "usr_" + name,
+		Draft: agent.Draft{CredentialID: credential}, Presence: agent.Offline, Work: agent.Idle,
+	}
+	if err = errors.Join(err, db.Insert(t.Context(), h.Service.DB, auth.Account(account), &a)); err != nil {
+		t.Fatal(err)
+	}
+	return a.ID
 }
 
 // register signs a phone in for an extension.
@@ -225,6 +242,7 @@ func TestRoutesOfEveryRule(t *testing.T) {
 		voice, own := h.application(t, resttest.Token, "voice"), h.application(t, resttest.Token, "own")
 		c1001 := h.extension(t, resttest.Token, "1001", nil)
 		c1002 := h.extension(t, resttest.Token, "1002", map[string]any{"application_id": own})
+		wang := h.agent(t, resttest.Account, "wang", c1002)
 		n1 := h.add(t, resttest.Token, "numbers", map[string]any{"number": "+862368925278", "application_id": voice})
 		n2 := h.add(t, resttest.Token, "numbers", map[string]any{"number": "+862368925279", "credential_id": c1001})
 		h.add(t, resttest.Token, "numbers", map[string]any{"number": "+862368925270"})
@@ -240,9 +258,9 @@ func TestRoutesOfEveryRule(t *testing.T) {
 		}{
 			"a phone dials the account's number":        {control.Incoming{CredentialID: webhooks.CredentialID(c1001), ToUser: "02368925278"}, "1001 +862368925278 02368925278 " + voice + " " + n1 + " " + c1001},
 			"a phone dials a short code":                {control.Incoming{CredentialID: webhooks.CredentialID(c1001), ToUser: "1000"}, "1001 1000 1000 " + voice + " " + n4 + " " + c1001},
-			"a phone dials a number of an extension":    {control.Incoming{CredentialID: webhooks.CredentialID(c1002), ToUser: "+862368925279"}, "1002 +862368925279 +862368925279 dial:1001 " + n2 + " " + c1002},
+			"a phone dials a number of an extension":    {control.Incoming{CredentialID: webhooks.CredentialID(c1002), ToUser: "+862368925279"}, "1002 +862368925279 +862368925279 dial:1001 " + n2 + " " + c1002 + " " + wang},
 			"a phone dials an extension":                {control.Incoming{CredentialID: webhooks.CredentialID(c1001), ToUser: "1002"}, "1001 1002 1002 dial:1002 " + c1001},
-			"a phone dials outside, by its application": {control.Incoming{CredentialID: webhooks.CredentialID(c1002), ToUser: "013800138000"}, "1002 +8613800138000 013800138000 " + own + " " + c1002},
+			"a phone dials outside, by its application": {control.Incoming{CredentialID: webhooks.CredentialID(c1002), ToUser: "013800138000"}, "1002 +8613800138000 013800138000 " + own + " " + c1002 + " " + wang},
 			"a phone dials outside, with none":          {control.Incoming{CredentialID: webhooks.CredentialID(c1001), ToUser: "013800138000"}, "not_found"},
 			"a phone dials a number bound to nothing":   {control.Incoming{CredentialID: webhooks.CredentialID(c1001), ToUser: "+862368925270"}, "not_found"},
 			"a phone that was deleted":                  {control.Incoming{CredentialID: "cred_gone", ToUser: "1002"}, "not_found"},
@@ -282,7 +300,7 @@ func TestRoutesOfEveryRule(t *testing.T) {
 				if p := r.Application.Program; p != nil {
 					runs = "dial:" + p.Instructions[0].(*webhooks.Dial).To[0].Extension
 				}
-				got = strings.Join(strings.Fields(fmt.Sprint(r.From, " ", r.To, " ", r.Dialed, " ", runs, " ", r.NumberID, " ", r.TrunkID, " ", r.CredentialID)), " ")
+				got = strings.Join(strings.Fields(fmt.Sprint(r.From, " ", r.To, " ", r.Dialed, " ", runs, " ", r.NumberID, " ", r.TrunkID, " ", r.CredentialID, " ", r.AgentID)), " ")
 				if r.AccountID != resttest.Account || r.Language != "zh-CN" || r.KeepFor != 3600 {
 					t.Errorf("%s: %+v", name, r)
 				}
@@ -404,9 +422,9 @@ func TestTargetsBecomeHops(t *testing.T) {
 		h.add(t, resttest.Token, "numbers", map[string]any{"number": "+862368925280"})
 		c1001 := h.extension(t, resttest.Token, "1001", map[string]any{"caller_id": "+862368925280"})
 		c1002 := h.extension(t, resttest.Token, "1002", nil)
-		h.extension(t, resttest.Token, "1003", nil)
+		c1003 := h.extension(t, resttest.Token, "1003", nil)
 		h.add(t, resttest.Token, "numbers", map[string]any{"number": "+862368925279", "credential_id": c1002})
-		h.extension(t, resttest.Other, "2001", nil)
+		c2001 := h.extension(t, resttest.Other, "2001", nil)
 		h.add(t, resttest.Other, "numbers", map[string]any{"number": "+862368925000"})
 		h.register(t, c1001, "sip:1001@10.0.0.7:5062", "198.51.100.7:40000")
 		h.register(t, c1002, "sip:1002@10.0.0.8", "198.51.100.8:5060")
@@ -417,6 +435,8 @@ func TestTargetsBecomeHops(t *testing.T) {
 			"name": "b", "address": "gw.example", "transport": "tcp", "caller_id": "+862368925280", "caller_id_header": "p_asserted_identity",
 		})
 		h.initiate(t, "call_1", "boot_1", db.Now(), webhooks.EventData{TrunkID: webhooks.TrunkID(full)})
+		agent1, agent3 := h.agent(t, resttest.Account, "wang", c1001), h.agent(t, resttest.Account, "li", c1003)
+		agent4, other1 := h.agent(t, resttest.Account, "zhao", ""), h.agent(t, resttest.OtherAccount, "wang2", c2001)
 
 		phone1001 := "phone 0 sip:1001@10.0.0.7:5062 198.51.100.7:40000 udp"
 		to := func(t webhooks.DialTarget, from, callerID string) control.ResolveQuery {
@@ -450,6 +470,12 @@ func TestTargetsBecomeHops(t *testing.T) {
 			"outside, as the target says":         {to(webhooks.DialTarget{Number: "10086", Trunk: "a", CallerID: "+862368925280"}, "1002", ""), []string{"trunk 0 sip:10086@203.0.113.2:5070 203.0.113.2:5070 udp +862368925280 10086"}},
 			"outside, by a trunk that is full":    {to(webhooks.DialTarget{Number: "10086", Trunk: full}, "1002", ""), []string{"unreachable"}},
 			"outside, by no trunk":                {to(webhooks.DialTarget{Number: "10086", Trunk: "c"}, "1002", ""), []string{"not_allowed"}},
+			"an agent":                            {to(webhooks.DialTarget{Agent: agent1}, "1002", ""), []string{phone1001 + " 1002 1001"}},
+			"an agent by its external_id":         {to(webhooks.DialTarget{Agent: "wang"}, "1002", ""), []string{phone1001 + " 1002 1001"}},
+			"an agent whose phone is signed out":  {to(webhooks.DialTarget{Agent: agent3}, "1002", ""), []string{"unreachable"}},
+			"an agent without a phone":            {to(webhooks.DialTarget{Agent: agent4}, "1002", ""), []string{"unreachable"}},
+			"an agent of another account":         {to(webhooks.DialTarget{Agent: other1}, "1002", ""), []string{"not_found"}},
+			"a browser phone":                     {to(webhooks.DialTarget{Client: "wang"}, "1002", ""), []string{"not_allowed"}},
 			"a SIP URI":                           {to(webhooks.DialTarget{SIP: "sip:bob@pbx.example;transport=tcp", Username: "u", Password: "p"}, "1001", ""), []string{"sip 0 sip:bob@pbx.example;transport=tcp 1001 bob"}},
 			"a SIP URI over TLS":                  {to(webhooks.DialTarget{SIP: "sips:bob@pbx.example"}, "1001", ""), []string{"not_allowed"}},
 			"nothing":                             {to(webhooks.DialTarget{}, "1001", ""), []string{"invalid"}},
@@ -491,6 +517,18 @@ func TestTargetsBecomeHops(t *testing.T) {
 			got, err := h.Resolve(t.Context(), c.q)
 			if err != nil || len(got.Hops) == 0 || got.Hops[0].CallerID != c.caller || got.Hops[0].Shown != c.shown {
 				t.Errorf("%s: %+v, %v", name, got, err)
+			}
+		}
+		for _, c := range []struct {
+			target webhooks.DialTarget
+			want   string
+		}{
+			{webhooks.DialTarget{Agent: "wang"}, agent1}, {webhooks.DialTarget{Extension: "1001"}, agent1}, {webhooks.DialTarget{Extension: "1002"}, ""},
+			{webhooks.DialTarget{Number: "10086", Trunk: "a"}, ""},
+		} {
+			got, err := h.Resolve(t.Context(), to(c.target, "1002", ""))
+			if err != nil || string(got.Hops[0].AgentID) != c.want {
+				t.Errorf("%+v is %+v, %v", c.target, got, err)
 			}
 		}
 		other, err := h.Resolve(t.Context(), control.ResolveQuery{AccountID: resttest.OtherAccount, Target: mobile, From: "2001"})
@@ -625,6 +663,49 @@ func TestCallsGoToTheLiveEdgeWithTheFewest(t *testing.T) {
 	if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "/application_id") {
 		t.Errorf("an unknown application: %d %s", w.Code, w.Body)
 	}
+}
+
+func TestClickToCallRingsOneSideAndDialsTheOther(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		h := newHouse(t, d)
+		h.add(t, resttest.Token, "numbers", map[string]any{"number": "+862368925278"})
+		c1001 := h.extension(t, resttest.Token, "1001", nil)
+		wang := h.agent(t, resttest.Account, "wang", c1001)
+		h.agent(t, resttest.Account, "zhao", "")
+		h.beat(t, "edge_1", "boot_1", 0)
+		asked, _ := h.attach(t, "edge_1", nil)
+		call := func(connect map[string]any, more map[string]any) *httptest.ResponseRecorder {
+			body := map[string]any{"to": map[string]any{"number": "013800138000"}, "connect": connect, "send_digits": "12", "headers": map[string]any{"X-Order": "7"}, "machine_detection": map[string]any{"async": true}}
+			maps.Copy(body, more)
+			return h.Do(t, resttest.Token, http.MethodPost, "/v1/calls", body)
+		}
+		var made struct{ From, To string }
+		resttest.Want(t, call(map[string]any{"agent_id": "wang"}, map[string]any{"timeout": 20}), http.StatusCreated, &made)
+		o := (*asked)[0]
+		dial := o.Application.Program.Instructions[0].(*webhooks.Dial)
+		if o.Target.Agent != wang || o.From != "+8613800138000" || o.ShowsCalled || o.SendDigits != "" || o.MachineDetection != nil || o.Headers != nil || o.Timeout != 20 || made.From != "+8613800138000" {
+			t.Errorf("agent first: %+v, answered %+v", o, made)
+		}
+		if to := dial.To[0]; to.Number != "013800138000" || to.SendDigits != "12" || dial.CallerID != "1001" || dial.Timeout != 20 || dial.Headers["X-Order"] != "7" || dial.MachineDetection == nil {
+			t.Errorf("agent first dials %+v", dial)
+		}
+		resttest.Want(t, call(map[string]any{"extension": "1001", "first": "customer"}, map[string]any{"from": "+862368925278"}), http.StatusCreated, &made)
+		o = (*asked)[1]
+		dial = o.Application.Program.Instructions[0].(*webhooks.Dial)
+		if o.Target.Number != "013800138000" || o.From != "+862368925278" || !o.ShowsCalled || o.SendDigits != "12" || o.MachineDetection == nil || o.Headers["X-Order"] != "7" {
+			t.Errorf("customer first: %+v", o)
+		}
+		if to := dial.To[0]; to.Extension != "1001" || dial.CallerID != "" || dial.On[string(webhooks.Busy)].Instructions == nil {
+			t.Errorf("customer first dials %+v", dial)
+		}
+		for want, connect := range map[string]map[string]any{
+			"/connect/extension": {"extension": "1009"}, "/connect/agent_id": {"agent_id": "nobody"}, "has no phone": {"agent_id": "zhao"},
+		} {
+			if w := call(connect, nil); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%v: %d %s", connect, w.Code, w.Body)
+			}
+		}
+	})
 }
 
 func TestAURLAndAProgramAreSignedForByTheOldestApplication(t *testing.T) {

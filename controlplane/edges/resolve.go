@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hookswitch/hookswitch/controlplane/account"
+	"github.com/hookswitch/hookswitch/controlplane/agent"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
 	"github.com/hookswitch/hookswitch/controlplane/number"
 	"github.com/hookswitch/hookswitch/controlplane/trunk"
@@ -46,12 +47,50 @@ func (s *Service) Resolve(ctx context.Context, q control.ResolveQuery) (control.
 			return control.Resolved{}, notFound("there is no extension %s in the account", t.Extension)
 		}
 		return s.phones(ctx, a, c, q, control.Hop{To: c.Extension})
+	case t.Agent != "":
+		return s.agent(ctx, a, q)
 	case t.Number != "":
 		return s.number(ctx, a, q)
 	case t.SIP != "":
 		return s.uri(ctx, a, q)
+	case t.Client != "":
+		return control.Resolved{}, notAllowed("browser phones are not built yet, and so client %q cannot be called; dial an extension, an agent, a number or a SIP URI", t.Client)
 	}
-	return control.Resolved{}, &control.Error{Code: control.CodeInvalid, Message: "the target names no number, extension or SIP URI", Cause: webhooks.CauseError}
+	return control.Resolved{}, &control.Error{Code: control.CodeInvalid, Message: "the target names no number, extension, agent or SIP URI", Cause: webhooks.CauseError}
+}
+
+// agent finds the phones of an agent's extension.
+func (s *Service) agent(ctx context.Context, a *account.Account, q control.ResolveQuery) (control.Resolved, error) {
+	called, found, err := agent.Named(ctx, s.DB, a.ID, q.Target.Agent)
+	switch {
+	case err != nil:
+		return control.Resolved{}, err
+	case !found:
+		return control.Resolved{}, notFound("there is no agent %q in the account", q.Target.Agent)
+	case called.CredentialID == "":
+		return control.Resolved{}, unreachable("agent %s has no phone: set its credential_id to the extension that is to ring", called.ID)
+	}
+	c, err := s.Credentials.Get(ctx, q.AccountID, webhooks.CredentialID(called.CredentialID))
+	if err != nil {
+		return control.Resolved{}, err
+	}
+	return s.phones(ctx, a, c, q, control.Hop{To: c.Extension})
+}
+
+// agentAt is the agent whose extension a credential is, "" for nobody's. Who calls or is called is worth less than the call:
+// what is not known is only logged.
+func (s *Service) agentAt(ctx context.Context, c *credential.Credential) webhooks.AgentID {
+	if s.Agents == nil {
+		return ""
+	}
+	found, ok, err := s.Agents.OfExtension(ctx, c.AccountID, c.ID)
+	if err != nil {
+		s.Log.Warn("agent.unknown", "account_id", c.AccountID, "credential_id", c.ID, "error", err.Error())
+	}
+	if !ok {
+		return ""
+	}
+	return webhooks.AgentID(found.ID)
 }
 
 // number finds the way to a number: within the account where it is the account's own, else by a trunk.
@@ -106,6 +145,7 @@ func (s *Service) phones(ctx context.Context, a *account.Account, c *credential.
 		return control.Resolved{}, err
 	}
 	like.Kind, like.CallerID, like.CallerHost, like.CredentialID = control.KindPhone, shown, c.Domain, webhooks.CredentialID(c.ID)
+	like.AgentID = s.agentAt(ctx, c)
 	var out control.Resolved
 	for _, contact := range contacts {
 		hop := like

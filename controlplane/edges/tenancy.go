@@ -115,7 +115,7 @@ func (s *Service) fromPhone(ctx context.Context, in control.Incoming) (control.R
 	if err != nil {
 		return control.Route{}, err
 	}
-	r.From, r.Dialed, r.CredentialID = c.Extension, in.ToUser, webhooks.CredentialID(c.ID)
+	r.From, r.Dialed, r.CredentialID, r.AgentID = c.Extension, in.ToUser, webhooks.CredentialID(c.ID), s.agentAt(ctx, c)
 	n, found, err := s.Numbers.Dialed(ctx, a, in.ToUser)
 	if err != nil {
 		return control.Route{}, err

@@ -61,6 +61,7 @@ func (s *Service) SendMessage(ctx context.Context, m control.TextMessage) (contr
 		var err error
 		made, err = s.Messages.Send(ctx, tx, m.AccountID, m.CallID, message.Draft{
 			To: m.To, From: m.From, Body: m.Body, TemplateID: m.TemplateID, Data: plain(m.Data), Key: m.Key,
+			StatusURL: m.StatusURL, ApplicationID: m.ApplicationID,
 		})
 		return err
 	})

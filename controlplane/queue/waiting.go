@@ -349,14 +349,12 @@ func (s *Service) Assign(ctx context.Context, scope auth.Scope, call webhooks.Ca
 			w.AssignedAgentID, w.AssignedUntil = "", nil
 			return nil
 		}
-		a, err := db.Find[agent.Agent](ctx, tx, auth.Account(scope.AccountID()), func(q *bun.SelectQuery) *bun.SelectQuery {
-			return q.Where("(?TableAlias.id = ? OR ?TableAlias.external_id = ?)", to, to)
-		})
-		if errors.Is(err, sql.ErrNoRows) {
-			return problem.RefusedField("/agent", "unknown", "there is no agent %q in this account", to)
-		}
+		a, found, err := agent.Named(ctx, tx, scope.AccountID(), to)
 		if err != nil {
 			return err
+		}
+		if !found {
+			return problem.RefusedField("/agent", "unknown", "there is no agent %q in this account", to)
 		}
 		until := s.now().Add(AssignFor)
 		w.AssignedAgentID, w.AssignedUntil = webhooks.AgentID(a.ID), &until

@@ -88,6 +88,38 @@ func TestActionAssignKeepsAWaitingCallForAnAgent(t *testing.T) {
 	})
 }
 
+func TestAnAgentsLegTakesTheCallerWhoIsAssignedToTheAgent(t *testing.T) {
+	for name, come := range map[string]func(t *testing.T, b *Bench) *Call{
+		"the agent calls": func(_ *testing.T, b *Bench) *Call { return b.Phone("1003").Dial("2000").Answered() },
+		"the API calls the agent": func(t *testing.T, b *Bench) *Call {
+			originate(t, b, func(o *control.Originate) {
+				o.Target, o.Application = webhooks.DialTarget{Agent: "agt_7"}, application(b, `[{"verb":"dequeue","queue":"sales"}]`)
+			})
+			return b.Phone("1003").Rings().Answer()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			queueStory(t, func(t *testing.T, b *Bench) {
+				b.Phone("1003").Agent = "agt_7"
+				calls, ids := queued(b)
+				changing(b, ids[1], 1, `{"op":"assign","agent":"agt_7"}`)
+				outcomeOf(b, webhooks.EventActionCompleted, "")
+				changing(b, ids[0], 2, `{"op":"assign","agent":"agt_8"}`)
+				agent := come(t, b)
+				if e := b.Event(webhooks.EventQueueConnected); e.CallID != ids[1] || e.Data.AgentID != "agt_7" {
+					t.Errorf("was given %s as %q", e.CallID, e.Data.AgentID)
+				}
+				agent.HangUp()
+				if r := outcome(b, "/queued", 1, webhooks.Bridged); r.Trigger.AgentID != "agt_7" {
+					t.Errorf("the caller's application was told of %+v", r.Trigger)
+				}
+				calls[0].HangUp()
+				b.Idle()
+			})
+		})
+	}
+}
+
 func TestActionsOnAWaitingCallAreMadeInTheirOrder(t *testing.T) {
 	queueStory(t, func(t *testing.T, b *Bench) {
 		b.Plane.Queue("service", nil)

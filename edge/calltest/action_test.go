@@ -2,6 +2,8 @@ package calltest
 
 import (
 	"context"
+	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -271,6 +273,77 @@ func TestOriginatedCallIsAnswered(t *testing.T) {
 		call.ExpectBye()
 		if cdr := b.Ended(webhooks.CauseProgramEnd); cdr.Status != webhooks.StatusCompleted || cdr.RingTime < 2 || cdr.SIPCode != 200 {
 			t.Errorf("%+v", cdr)
+		}
+	})
+}
+
+func TestAnOriginatedCallsStatusURLIsToldItsEvents(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Secrets(secret)
+		b.App.Answer("/voice", `[{"verb":"gather","num_digits":1}]`)
+		originate(t, b, func(o *control.Originate) {
+			o.StatusURL, o.Application.Secrets = b.App.URL+"/status", []string{secret}
+		})
+		call := b.Phone("1001").Rings().Answer()
+		call.Press("1")
+		call.ExpectBye()
+		b.Idle()
+		b.Pass(time.Second)
+		emitted, requests := b.Events(), told(b, "/status")
+		if len(requests) != len(emitted) {
+			t.Fatalf("%d events were told, of %d: %s", len(requests), len(emitted), kinds(emitted))
+		}
+		for i, r := range requests {
+			if id := r.Header.Get(webhooks.HeaderID); id != string(emitted[i].ID) {
+				t.Errorf("%s is told as %s", emitted[i].Type, id)
+			}
+		}
+	})
+}
+
+func TestAnOriginatedCallOfTwiMLIsToldByStatusCallbacksThatAreCounted(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Secrets(secret)
+		b.App.Answer("/voice", `<Response><Record timeout="1" playBeep="false"/></Response>`)
+		originate(t, b, func(o *control.Originate) {
+			o.StatusURL, o.Application.Format, o.Application.Secrets = b.App.URL+"/status", control.FormatTwiML, []string{secret}
+		})
+		b.Phone("1001").Rings().Answer().HangUp()
+		b.Idle()
+		b.Pass(time.Second)
+		var got []string
+		for _, r := range told(b, "/status") {
+			form, err := url.ParseQuery(string(r.Body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, form.Get("SequenceNumber")+" "+form.Get("CallStatus"))
+		}
+		if want := []string{"0 initiated", "1 ringing", "2 in-progress", "3 completed"}; !slices.Equal(got, want) {
+			t.Errorf("told %q, want %q", got, want)
+		}
+	})
+}
+
+func TestClickToCallShowsTheAgentTheCustomer(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Phone("1002").Agent = "agt_7"
+		id := originate(t, b, func(o *control.Originate) {
+			o.Target, o.ShowsCalled = webhooks.DialTarget{Number: "1001"}, true
+			o.Application = application(b, `[{"verb":"dial","to":[{"agent":"agt_7"}]}]`)
+		})
+		customer := b.Phone("1001").Rings().Answer()
+		agent := b.Phone("1002").Rings()
+		if from := user(uri(agent.request.header("From"))); from != "1001" {
+			t.Errorf("the agent is called by %s", from)
+		}
+		agent.Answer()
+		talking(customer, agent)
+		agent.HangUp()
+		customer.ExpectBye()
+		legs := b.Events(webhooks.EventCallInitiated)
+		if len(legs) != 2 || legs[0].CallID != id || legs[0].Data.From != "+862368925278" || legs[1].Data.ParentCallID != id || legs[1].Data.AgentID != "agt_7" {
+			t.Errorf("legs %+v", legs)
 		}
 	})
 }

@@ -83,7 +83,7 @@ func NewWith(t testing.TB, setup Setup) *Bench {
 	if setup.Plane != nil {
 		b.Plane = setup.Plane
 	}
-	b.Plane.phone = b.known
+	b.Plane.phone, b.Plane.agent = b.known, b.ofAgent
 	b.build(setup)
 	b.start()
 	t.Cleanup(b.Close)

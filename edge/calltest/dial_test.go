@@ -57,6 +57,39 @@ func expectLegs(t *testing.T, b *Bench, want map[string]webhooks.Cause) {
 	}
 }
 
+func TestDialAnAgentRingsTheAgentsPhoneAndSaysWhoItIs(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `[{"verb":"tag","data":{"agent":"agt_7"}},{"verb":"dial","to":[{"agent":"{{data.agent}}","screen":{"url":"/screen"}}]}]`)
+		b.App.Answer("/screen", `[]`)
+		b.Phone("1002").Agent = "agt_7"
+		caller := b.Phone("1001").Dial("1000").Answered()
+		b.App.Expect("incoming")
+		callee := b.Phone("1002").Rings().Answer()
+		b.App.Expect("screen", "agent_id", "agt_7", "direction", "outbound_dial")
+		b.Event(webhooks.EventCallBridged)
+		for _, e := range b.Events(webhooks.EventCallInitiated) {
+			if want := map[webhooks.Direction]webhooks.AgentID{webhooks.OutboundDial: "agt_7"}[e.Data.Direction]; e.Data.AgentID != want {
+				t.Errorf("the %s leg is %q's", e.Data.Direction, e.Data.AgentID)
+			}
+		}
+		callee.HangUp()
+		caller.ExpectBye()
+	})
+}
+
+func TestDialAnAgentWithoutAPhoneIsUnreachable(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `[{"verb":"dial","to":[{"agent":"agt_7"}],"action":"/dialed"}]`)
+		b.App.Answer("/dialed", `[]`)
+		call := b.Phone("1001").Dial("1000").Answered()
+		b.App.Expect("incoming")
+		b.App.Expect("/dialed", "outcome", "unreachable", "target", "agt_7", "error", "nobody is registered")
+		call.ExpectBye()
+	})
+}
+
 func TestDialOutcomes(t *testing.T) {
 	for name, c := range map[string]struct {
 		callee  func(*Phone)

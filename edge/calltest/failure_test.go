@@ -175,6 +175,109 @@ func TestCallerHearsWhileWaiting(t *testing.T) {
 	})
 }
 
+// guardedBy has the application answer a program whose guard is heard while /next thinks for three seconds.
+func guardedBy(b *Bench, whileWaiting string, thinks time.Duration) *Call {
+	b.Webhook("1000", nil)
+	b.App.Answer("/voice", `{"instructions":[{"verb":"answer"},{"verb":"gather","timeout":0.5,"action":"/first"}],"guard":{"while_waiting":`+whileWaiting+`}}`)
+	b.App.Answer("/first", webhooktest.Slow(thinks, `[{"verb":"play","media_id":"sys_goodbye"}]`))
+	call := b.Phone("1001").Dial("1000").Answered()
+	b.App.Expect("incoming")
+	return call
+}
+
+func TestCallerHearsWhatTheURLOfAGuardAnswers(t *testing.T) {
+	for name, whileWaiting := range map[string]string{"a URL": `"/music"`, "a target": `{"url":"/music","method":"GET"}`} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				b.App.Answer("/music", webhooktest.Slow(time.Second, `[{"verb":"play","tone":"500"}]`))
+				call := guardedBy(b, whileWaiting, 4*time.Second)
+				call.HearsTone(500)
+				call.ExpectBye()
+				if n := len(told(b, "/music")); n != 1 {
+					t.Errorf("it was asked %d times", n)
+				}
+			})
+		})
+	}
+}
+
+func TestTheURLOfAGuardIsAskedOnceForAllRequestsOfItsProgram(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.Webhook("1000", nil)
+		b.App.Answer("/voice", `{"instructions":[{"verb":"answer"},{"verb":"gather","prompt":"/prompt","timeout":0.5},
+			{"verb":"gather","prompt":"/prompt","timeout":0.5}],"guard":{"while_waiting":"/music"}}`)
+		b.App.Answer("/prompt", webhooktest.Slow(2*time.Second, `[]`))
+		b.App.Answer("/music", `[{"verb":"play","tone":"500"}]`)
+		call := b.Phone("1001").Dial("1000").Answered()
+		call.HearsTone(500)
+		b.until(patience, "/prompt was not asked again", func() bool { return len(told(b, "/prompt")) == 2 })
+		call.Forget()
+		call.HearsTone(500)
+		call.ExpectBye()
+		if n := len(told(b, "/music")); n != 1 {
+			t.Errorf("it was asked %d times", n)
+		}
+	})
+}
+
+func TestAGuardThatCannotBeHadIsSilenceAndHoldsNothingUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer any
+		event  webhooks.EventType // that says so; "" for none, because the call ended before
+	}{
+		"it hangs":     {webhooktest.Hang(), ""},
+		"it fails":     {webhooktest.Status(500), webhooks.EventWebhookFailed},
+		"no prompt":    {`[{"verb":"gather"}]`, ""},
+		"no program":   {`[{"verb":"sing"}]`, webhooks.EventWebhookRejected},
+		"no such file": {`[{"verb":"play","media_id":"med_none"}]`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				b.App.Answer("/music", c.answer)
+				call := guardedBy(b, `"/music"`, 2*time.Second)
+				began := b.Now()
+				call.ExpectBye()
+				goodbye := time.Duration(len(SystemPrompt(t, "sys_goodbye"))) * time.Second / 8000
+				if took := b.Now() - began; took > goodbye+3200*time.Millisecond {
+					t.Errorf("it took %s", took)
+				}
+				var said []webhooks.EventType
+				for _, e := range b.Events(webhooks.EventWebhookFailed, webhooks.EventWebhookRejected) {
+					said = append(said, e.Type)
+				}
+				if len(said) > 1 || len(said) == 1 && said[0] != c.event || len(said) == 0 && c.event != "" {
+					t.Errorf("events %v", said)
+				}
+				b.Ended(webhooks.CauseProgramEnd)
+			})
+		})
+	}
+}
+
+func TestAGuardsAudioHoldsUpNoAnswer(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Answer("/slow.wav", webhooktest.Hang())
+		call := guardedBy(b, `[{"verb":"play","url":"`+b.App.URL+`/slow.wav"}]`, 100*time.Millisecond)
+		hears(t, b, call, "sys_goodbye", 500*time.Millisecond, 900*time.Millisecond)
+		call.ExpectBye()
+	})
+}
+
+func TestHangUpWhileAGuardsURLIsAskedEndsTheCallAtOnce(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		b.App.Answer("/music", webhooktest.Hang())
+		call := guardedBy(b, `"/music"`, 4*time.Second)
+		b.Pass(2 * time.Second)
+		call.HangUp()
+		b.Ended(webhooks.CauseCallerHangup)
+		began := b.Now()
+		b.Idle()
+		if took := b.Now() - began; took > time.Second {
+			t.Errorf("the call lived on for %s", took)
+		}
+	})
+}
+
 func TestHangUpCancelsTheRequestInFlight(t *testing.T) {
 	story(t, func(t *testing.T, b *Bench) {
 		b.Webhook("1000", nil)

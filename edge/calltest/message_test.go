@@ -56,6 +56,9 @@ func TestMessageIsSent(t *testing.T) {
 				if c.want.TemplateID != "" && got.Data["name"] != "王芳" {
 					t.Errorf("the template is filled in with %v", got.Data)
 				}
+				if (got.StatusURL == "") != (got.ApplicationID == "") {
+					t.Errorf("%s is told in the name of %q", got.StatusURL, got.ApplicationID)
+				}
 				got.AccountID, got.CallID, got.Key, got.Data = "", "", "", nil
 				if got.To != c.want.To || got.From != c.want.From || got.Body != c.want.Body || got.TemplateID != c.want.TemplateID || got.StatusURL != c.want.StatusURL {
 					t.Errorf("sent %+v", got)

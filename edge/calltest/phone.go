@@ -17,6 +17,7 @@ type Phone struct {
 	Password string // as the control plane knows it
 	Typed    string // as it was typed into the phone; "" is the right one
 	Addr     netip.AddrPort
+	Agent    webhooks.AgentID // whose phone it is, as the control plane knows it; "" for nobody's
 
 	// Set before a call; the zero value speaks PCMU and PCMA and RFC 4733.
 	ALaw   bool // speaks only PCMA
@@ -57,11 +58,23 @@ func (b *Bench) known(name string) *Phone {
 	return b.phones[name]
 }
 
+// ofAgent is an agent's phone, nil when there is none.
+func (b *Bench) ofAgent(id string) *Phone {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.phones {
+		if p.Agent != "" && string(p.Agent) == id {
+			return p
+		}
+	}
+	return nil
+}
+
 // Hop is the way to the phone as the control plane tells it.
 func (p *Phone) Hop(caller string) control.Hop {
 	return control.Hop{
 		Kind: control.KindPhone, URI: "sip:" + p.Name + "@" + p.Addr.String(), Destination: p.Addr.String(), Transport: "udp",
-		CallerID: caller, CallerHost: Realm, To: p.Name, CredentialID: webhooks.CredentialID("cred_" + p.Name),
+		CallerID: caller, CallerHost: Realm, To: p.Name, CredentialID: webhooks.CredentialID("cred_" + p.Name), AgentID: p.Agent,
 	}
 }
 

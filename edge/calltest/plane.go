@@ -52,6 +52,7 @@ type Plane struct {
 
 	t     testing.TB
 	phone func(name string) *Phone
+	agent func(id string) *Phone
 
 	mu         sync.Mutex // guards what follows
 	away       bool
@@ -137,8 +138,12 @@ func (p *Plane) Route(_ context.Context, in control.Incoming) (control.Route, er
 	if language == "" {
 		language = "en"
 	}
+	var agent webhooks.AgentID
+	if phone := p.phone(in.FromUser); phone != nil {
+		agent = phone.Agent
+	}
 	return control.Route{
-		AccountID: Account, Application: app, From: in.FromUser, To: in.ToUser, Dialed: in.ToUser,
+		AgentID: agent, AccountID: Account, Application: app, From: in.FromUser, To: in.ToUser, Dialed: in.ToUser,
 		CredentialID: in.CredentialID, Language: language, KeepFor: p.KeepFor, TimeLimit: p.TimeLimit, CustomerID: p.Customer,
 	}, nil
 }
@@ -164,7 +169,7 @@ func (p *Plane) Registrations() []control.Registration {
 	return slices.Clone(p.registered)
 }
 
-// Resolve implements control.Control: an extension is the phone of that name, a number the phone of that name behind
+// Resolve implements control.Control: an extension is the phone of that name, an agent that agent's phone, a number the phone of that name behind
 // a trunk, a SIP URI itself.
 func (p *Plane) Resolve(_ context.Context, q control.ResolveQuery) (control.Resolved, error) {
 	if err := p.reachable(); err != nil {
@@ -181,6 +186,9 @@ func (p *Plane) Resolve(_ context.Context, q control.ResolveQuery) (control.Reso
 		return control.Resolved{Hops: []control.Hop{{Kind: control.KindSIP, URI: q.Target.SIP, To: q.Target.SIP, CallerID: caller}}}, nil
 	}
 	phone := p.phone(q.Target.Name())
+	if q.Target.Agent != "" {
+		phone = p.agent(q.Target.Agent)
+	}
 	if phone == nil {
 		return control.Resolved{}, &control.Error{Code: control.CodeUnreachable, Message: "nobody is registered", Cause: webhooks.CauseUnreachable}
 	}

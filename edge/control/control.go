@@ -107,6 +107,7 @@ type Route struct {
 	NumberID     webhooks.NumberID     `json:"number_id,omitempty"`
 	TrunkID      webhooks.TrunkID      `json:"trunk_id,omitempty"`
 	CredentialID webhooks.CredentialID `json:"credential_id,omitempty"`
+	AgentID      webhooks.AgentID      `json:"agent_id,omitempty"`    // whose extension CredentialID is
 	CustomerID   webhooks.CustomerID   `json:"customer_id,omitempty"` // who has From
 	Language     string                `json:"language,omitempty"`    // of system prompts; zh-CN or en
 	TimeLimit    webhooks.Seconds      `json:"time_limit,omitempty"`  // 0: the edge's own, 4 h
@@ -203,6 +204,7 @@ type Hop struct {
 	To           string                `json:"to"` // the called party as the record shows it
 	TrunkID      webhooks.TrunkID      `json:"trunk_id,omitempty"`
 	CredentialID webhooks.CredentialID `json:"credential_id,omitempty"`
+	AgentID      webhooks.AgentID      `json:"agent_id,omitempty"` // whose extension CredentialID is
 	NumberID     webhooks.NumberID     `json:"number_id,omitempty"`
 }
 
@@ -304,6 +306,12 @@ type Originate struct {
 	Language    string              `json:"language,omitempty"`
 
 	MachineDetection *webhooks.MachineDetection `json:"machine_detection,omitempty"`
+
+	// StatusURL is told every event of the leg or, where the application's format is TwiML, those of Twilio's StatusCallback;
+	// "" for none.
+	StatusURL string `json:"status_url,omitempty"`
+	// ShowsCalled: who is dialled by the program of this leg sees as its caller the party that was called, not From.
+	ShowsCalled bool `json:"shows_called,omitempty"`
 
 	StartedAt time.Time `json:"started_at"`
 }

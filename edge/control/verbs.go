@@ -86,7 +86,9 @@ type TextMessage struct {
 	Body       string             `json:"body,omitempty"`
 	TemplateID string             `json:"template_id,omitempty"`
 	Data       map[string]any     `json:"data,omitempty"` // the call's, for the template
-	StatusURL  string             `json:"status_url,omitempty"`
+	// StatusURL is told what becomes of it, signed and in the format of the application whose program sends it; "" for none.
+	StatusURL     string                 `json:"status_url,omitempty"`
+	ApplicationID webhooks.ApplicationID `json:"application_id,omitempty"`
 }
 
 // MessageTaken names the message.

@@ -66,6 +66,7 @@ func (c *Calls) serve(d *sip.Dialog, in control.Incoming, route control.Route) {
 	s.call.From, s.call.To, s.call.Dialed = route.From, route.To, route.Dialed
 	s.call.FromName, s.call.Diversion = in.FromName, in.Diversion
 	s.call.NumberID, s.call.TrunkID, s.call.CredentialID = route.NumberID, route.TrunkID, route.CredentialID
+	s.call.AgentID = route.AgentID
 	s.call.CustomerID = route.CustomerID
 	s.call.ConversationID = webhooks.NewConversationID()
 	if !c.admit(s) {

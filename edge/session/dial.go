@@ -578,12 +578,16 @@ func (s *Session) attend() {
 // resolveQuery asks where a target is, with its templates filled in.
 func (s *Session) resolveQuery(t webhooks.DialTarget, callerID string) control.ResolveQuery {
 	v := s.vars()
-	t.Number, t.SIP, t.Extension = v.Text(t.Number), v.Text(t.SIP), v.Text(t.Extension)
+	t.Number, t.SIP, t.Extension, t.Agent, t.Client = v.Text(t.Number), v.Text(t.SIP), v.Text(t.Extension), v.Text(t.Agent), v.Text(t.Client)
 	if t.CallerID != "" {
 		callerID = t.CallerID
 	}
+	from := s.call.From
+	if s.showsCalled && s.answered() {
+		from = s.call.To
+	}
 	return control.ResolveQuery{
-		AccountID: s.account, CallID: s.id, EdgeID: s.calls.cfg.EdgeID, Target: t, CallerID: v.Text(callerID), From: s.call.From,
+		AccountID: s.account, CallID: s.id, EdgeID: s.calls.cfg.EdgeID, Target: t, CallerID: v.Text(callerID), From: from,
 	}
 }
 

@@ -86,7 +86,7 @@ func (s *Session) emitInitiated() {
 	s.emit(webhooks.EventCallInitiated, webhooks.EventData{
 		From: c.From, To: c.To, Dialed: c.Dialed, Direction: c.Direction, ParentCallID: c.ParentCallID,
 		ApplicationID: s.app.ID, NumberID: c.NumberID, TrunkID: c.TrunkID, CredentialID: c.CredentialID,
-		CustomerID: c.CustomerID, ExternalID: c.ExternalID, SIPCallID: c.SIP.CallID, Source: c.SIP.Source,
+		AgentID: c.AgentID, CustomerID: c.CustomerID, ExternalID: c.ExternalID, SIPCallID: c.SIP.CallID, Source: c.SIP.Source,
 	})
 }
 

@@ -27,7 +27,7 @@ func (s *Session) message(i *webhooks.Message) *webhooks.Trigger {
 		m.Data = maps.Clone(s.data)
 	}
 	if i.StatusURL != "" {
-		m.StatusURL = s.resolve(v.URL(i.StatusURL))
+		m.StatusURL, m.ApplicationID = s.resolve(v.URL(i.StatusURL)), s.app.ID
 	}
 	kept := func(control.MessageTaken, error) {} // it is sent all the same
 	taken, t, err := inquire(s, func(ctx context.Context) (control.MessageTaken, error) { return s.send(ctx, m) }, kept)

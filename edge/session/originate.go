@@ -21,6 +21,12 @@ func (c *Calls) Originate(_ context.Context, o control.Originate) error {
 		s.call.StartedAt, s.cdr.StartedAt = o.StartedAt, o.StartedAt
 	}
 	s.setData(o.Data)
+	s.showsCalled = o.ShowsCalled
+	events := webhooks.EventTypes()
+	if o.Application.Format == control.FormatTwiML {
+		events = legEvents
+	}
+	s.watch(s.statusTarget(o.StatusURL, nil), events)
 	if m := o.MachineDetection; m != nil {
 		s.detectMachine(m, s.statusTarget(m.StatusURL, nil))
 	}

@@ -43,6 +43,7 @@ func (s *Session) place(ctx context.Context, hops []control.Hop, p placing) bool
 	s.call.To, s.call.Dialed = hops[0].To, hops[0].To
 	s.call.From = hops[0].CallerID
 	s.call.TrunkID, s.call.CredentialID, s.call.NumberID = hops[0].TrunkID, hops[0].CredentialID, hops[0].NumberID
+	s.call.AgentID = hops[0].AgentID
 	s.emitInitiated()
 	var worst ended
 	for first := 0; first < len(hops); {

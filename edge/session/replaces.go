@@ -33,6 +33,7 @@ func (c *Calls) replace(d *sip.Dialog, in control.Incoming, route control.Route,
 	s.call.From, s.call.To, s.call.Dialed = route.From, route.To, route.Dialed
 	s.call.FromName = in.FromName
 	s.call.NumberID, s.call.TrunkID, s.call.CredentialID = route.NumberID, route.TrunkID, route.CredentialID
+	s.call.AgentID = route.AgentID
 	s.call.ConversationID = old.call.ConversationID
 	s.guest = true
 	if !c.admit(s) {

@@ -79,6 +79,8 @@ type Session struct {
 	detection *detection // machine detection of a leg that we called; nil when there is none, or it is over
 	beside    *spool     // the recording that goes on beside the program; nil when there is none
 
+	meantime *meantime // what is heard while a request is in flight; nil where no guard has said so yet
+
 	replies <-chan reply // of the request in flight; nil when there is none
 	reply   reply        // the newest from it
 	given   sync.Map     // URL → *media.Prompt: audio that was an application's answer
@@ -89,8 +91,10 @@ type Session struct {
 	peerGone <-chan struct{} // closed when the bridged leg leaves; nil when there is none
 	called   <-chan struct{} // closed when the wait program that runs has no more to wait for; nil when there is none
 	news     <-chan struct{} // of what else the verb that runs waits for; nil when there is nothing
-	rungBy   *dialing        // of a dialled leg: the dial; its fields are its session's
-	detach   func() bool     // of a dialled leg: its end no longer follows from that of the dial
+	// showsCalled: who is dialled sees as the caller whom we have called.
+	showsCalled bool
+	rungBy      *dialing    // of a dialled leg: the dial; its fields are its session's
+	detach      func() bool // of a dialled leg: its end no longer follows from that of the dial
 
 	besides  chan func()            // what follows from work done apart
 	acting   []*acting              // ops that are not told of yet
