@@ -1000,8 +1000,13 @@ export const listCalls = <ThrowOnError extends boolean = true>(options?: Options
  * Start a call
  *
  * The called party is rung; when it answers, the application is asked (reason `answered`), or the program runs.
- * Exactly one of `application_id`, `url` and `program`; with `url` or `program` the account's first application
- * signs what is asked, where it has one.
+ * Exactly one of `application_id`, `url`, `program` and `connect`; without `application_id` the account's first
+ * application signs what is asked and told, where it has one.
+ *
+ * With `connect` nobody is asked (click-to-call): one of the two sides is rung and, once it has answered, the other. The
+ * call is the leg that is rung first; the other leg has it as `parent_call_id`. `to`, `caller_name`, `headers`,
+ * `send_digits`, `trunk_id` and `machine_detection` are of the customer's leg, whichever is rung first. The customer is
+ * shown `from`, or without it the extension's own caller ID; the extension's phone is shown the customer.
  *
  * A customer is called with `to: {customer_id}`, at the first of the customer's numbers or the one that `phone` counts
  * from 0. That needs the permission customers.read, over this customer; 422 where there is none. Whoever may not see

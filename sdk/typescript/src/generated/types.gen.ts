@@ -1584,6 +1584,20 @@ export type CallDraft = {
      * The caller ID; one of the account's numbers, or an extension. Absent, the trunk's.
      */
     from?: string | null;
+    /**
+     * The agent or extension that the called party is connected with; exactly one of the two.
+     */
+    connect?: {
+        /**
+         * An agent's id or external_id.
+         */
+        agent_id?: string;
+        extension?: string;
+        /**
+         * Who is rung first.
+         */
+        first?: 'agent' | 'customer';
+    } | null;
     application_id?: string | null;
     url?: string | null;
     program?: Program | null;
@@ -1614,6 +1628,25 @@ export type CallDraft = {
      * A trunk's id or name, for a `number`.
      */
     trunk_id?: string | null;
+    /**
+     * What has answered is told in `call.answered_by` of the requests and the record. The application is asked when that is
+     * known or, with `async`, at once. `status_url` of it must be absolute.
+     *
+     */
+    machine_detection?: MachineDetection | null;
+    /**
+     * Seconds that the call waits while the account starts more calls a second than it may, with status `queued`: calls are
+     * started in the order in which they came. One that has waited for so long ends with cause `overload`; until it is
+     * started it can be hung up. 0 waits for nothing: 429 with Retry-After. At most 1000 calls of an account wait.
+     *
+     */
+    queue_for?: number;
+    /**
+     * Told every event of this leg, one after the other, signed as a request is; for an application of format `twiml`,
+     * Twilio's StatusCallback of initiated, ringing, answered and completed.
+     *
+     */
+    status_url?: string | null;
     /**
      * The call's data from the start, at most 16 KiB as JSON.
      */
@@ -1678,6 +1711,10 @@ export type Call = {
     trunk_id?: string;
     credential_id?: string;
     /**
+     * The agent whose extension `credential_id` was.
+     */
+    agent_id?: string;
+    /**
      * The customer who was called by id, or whose number called; of several the newest.
      */
     customer_id?: string;
@@ -1693,6 +1730,14 @@ export type Call = {
     ringing_at?: string;
     answered_at?: string;
     ended_at?: string;
+    /**
+     * What machine detection found, as in `call.answered_by` of a request; absent where there was none.
+     */
+    answered_by?: 'human' | 'fax' | 'unknown' | 'machine' | 'machine_end_beep' | 'machine_end_silence' | 'machine_end_other';
+    /**
+     * Seconds from the answer until it was found.
+     */
+    detection_duration?: number;
     /**
      * Seconds from start to end.
      */
@@ -1724,6 +1769,10 @@ export type Call = {
      * What customer_id refers to, with `expand=customer`.
      */
     readonly customer?: Customer;
+    /**
+     * What agent_id refers to, with `expand=agent`.
+     */
+    readonly agent?: Agent;
     /**
      * What credential_id refers to, with `expand=credential`.
      */
@@ -3790,7 +3839,9 @@ export type Guard = {
      */
     budget_ms?: number | null;
     /**
-     * Heard while a request is in flight.
+     * Heard, again and again, while a request is in flight, by a leg that is answered. A URL is asked once for all requests
+     * of the program, with the reason `prompt`; what cannot be had is silence.
+     *
      */
     while_waiting?: PromptProgram | null;
     /**
@@ -4309,11 +4360,13 @@ export type DialTarget = ({
     username?: string | null;
     extension?: string;
     /**
-     * An agent's id or external_id; where the agent is reached now.
+     * An agent's id or external_id: the phones that are signed in at the agent's extension ring. The leg's `agent_id` is
+     * the agent's. An agent without an extension, or without a phone there, is `unreachable`.
+     *
      */
     agent?: string;
     /**
-     * The identity of a browser phone.
+     * The identity of a browser phone. Not built yet; such a target is `not_allowed`.
      */
     client?: string;
     /**
@@ -5398,6 +5451,9 @@ export type LiveCall = {
     number_id?: string;
     trunk_id?: string;
     credential_id?: string;
+    /**
+     * The agent whose extension `credential_id` is.
+     */
     agent_id?: string;
     queue_id?: string;
     customer_id?: string;
@@ -7282,6 +7338,20 @@ export type CallDraftWritable = {
      * The caller ID; one of the account's numbers, or an extension. Absent, the trunk's.
      */
     from?: string | null;
+    /**
+     * The agent or extension that the called party is connected with; exactly one of the two.
+     */
+    connect?: {
+        /**
+         * An agent's id or external_id.
+         */
+        agent_id?: string;
+        extension?: string;
+        /**
+         * Who is rung first.
+         */
+        first?: 'agent' | 'customer';
+    } | null;
     application_id?: string | null;
     url?: string | null;
     program?: ProgramWritable | null;
@@ -7312,6 +7382,25 @@ export type CallDraftWritable = {
      * A trunk's id or name, for a `number`.
      */
     trunk_id?: string | null;
+    /**
+     * What has answered is told in `call.answered_by` of the requests and the record. The application is asked when that is
+     * known or, with `async`, at once. `status_url` of it must be absolute.
+     *
+     */
+    machine_detection?: MachineDetection | null;
+    /**
+     * Seconds that the call waits while the account starts more calls a second than it may, with status `queued`: calls are
+     * started in the order in which they came. One that has waited for so long ends with cause `overload`; until it is
+     * started it can be hung up. 0 waits for nothing: 429 with Retry-After. At most 1000 calls of an account wait.
+     *
+     */
+    queue_for?: number;
+    /**
+     * Told every event of this leg, one after the other, signed as a request is; for an application of format `twiml`,
+     * Twilio's StatusCallback of initiated, ringing, answered and completed.
+     *
+     */
+    status_url?: string | null;
     /**
      * The call's data from the start, at most 16 KiB as JSON.
      */
@@ -7377,6 +7466,10 @@ export type CallWritable = {
     trunk_id?: string;
     credential_id?: string;
     /**
+     * The agent whose extension `credential_id` was.
+     */
+    agent_id?: string;
+    /**
      * The customer who was called by id, or whose number called; of several the newest.
      */
     customer_id?: string;
@@ -7392,6 +7485,14 @@ export type CallWritable = {
     ringing_at?: string;
     answered_at?: string;
     ended_at?: string;
+    /**
+     * What machine detection found, as in `call.answered_by` of a request; absent where there was none.
+     */
+    answered_by?: 'human' | 'fax' | 'unknown' | 'machine' | 'machine_end_beep' | 'machine_end_silence' | 'machine_end_other';
+    /**
+     * Seconds from the answer until it was found.
+     */
+    detection_duration?: number;
     /**
      * Seconds from start to end.
      */
@@ -8185,7 +8286,9 @@ export type GuardWritable = {
      */
     budget_ms?: number | null;
     /**
-     * Heard while a request is in flight.
+     * Heard, again and again, while a request is in flight, by a leg that is answered. A URL is asked once for all requests
+     * of the program, with the reason `prompt`; what cannot be had is silence.
+     *
      */
     while_waiting?: PromptProgramWritable | null;
     /**
@@ -8657,11 +8760,13 @@ export type DialTargetWritable = ({
     password?: string | null;
     extension?: string;
     /**
-     * An agent's id or external_id; where the agent is reached now.
+     * An agent's id or external_id: the phones that are signed in at the agent's extension ring. The leg's `agent_id` is
+     * the agent's. An agent without an extension, or without a phone there, is `unreachable`.
+     *
      */
     agent?: string;
     /**
-     * The identity of a browser phone.
+     * The identity of a browser phone. Not built yet; such a target is `not_allowed`.
      */
     client?: string;
     /**
@@ -15303,6 +15408,10 @@ export type ListCallsData = {
          */
         credential_id?: string;
         /**
+         * Only those at this agent's extension.
+         */
+        agent_id?: string;
+        /**
          * Only those with this customer.
          */
         customer_id?: string;
@@ -15428,7 +15537,7 @@ export type CreateCallError = CreateCallErrors[keyof CreateCallErrors];
 
 export type CreateCallResponses = {
     /**
-     * The call, which an edge has taken.
+     * The call, which an edge has taken, or which waits for its turn as `queue_for` says.
      */
     201: Call;
 };
