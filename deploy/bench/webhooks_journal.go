@@ -97,7 +97,7 @@ func (s *server) profile(ctx context.Context, during time.Duration) (path string
 	if err != nil {
 		return "", err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		return "", err
 	}
