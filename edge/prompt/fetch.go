@@ -31,13 +31,13 @@ func (s *Store) URL(ctx context.Context, address string) (*media.Prompt, error) 
 	if known, ok := s.cache.lookup(key); ok && time.Now().Before(known.fresh) {
 		return known.prompt, nil
 	}
-	return s.flights.do(ctx, key, func(ctx context.Context) (*media.Prompt, error) {
-		p, err := s.current(ctx, key, u)
-		if failed := asError(err); failed != nil {
-			return nil, failed.about(place(u))
-		}
-		return p, err
+	p, err := s.flights.do(ctx, key, func(ctx context.Context) (*media.Prompt, error) {
+		return s.current(ctx, key, u)
 	})
+	if failed := asError(err); failed != nil {
+		return nil, failed.about(place(u))
+	}
+	return p, err
 }
 
 // current is the prompt of a URL after asking its origin, if need be.
@@ -47,11 +47,16 @@ func (s *Store) current(ctx context.Context, key string, u *url.URL) (*media.Pro
 		return known.prompt, nil
 	}
 	answer, err := s.ask(ctx, u, known)
+	unchanged := err == nil && answer.Status == http.StatusNotModified
+	if unchanged && otherVersion(known.header, answer.Header) {
+		unchanged = false
+		answer, err = s.ask(ctx, u, entry{})
+	}
 	switch {
-	case err == nil && answer.Status == http.StatusNotModified && have:
+	case unchanged && have:
 		s.keep(key, known.prompt, updated(known.header, answer.Header))
 		return known.prompt, nil
-	case err == nil && answer.Status >= 200 && answer.Status <= 299:
+	case err == nil && isFile(answer.Status):
 		return s.replace(ctx, key, answer)
 	case err == nil:
 		err = statusFailure(answer.Status)
@@ -71,6 +76,11 @@ func (s *Store) current(ctx context.Context, key string, u *url.URL) (*media.Pro
 	known.fresh = time.Now().Add(retryAfter)
 	s.cache.put(key, known)
 	return known.prompt, nil
+}
+
+// isFile reports that an answer holds the file. A part of it (206) was not asked for, and is not played for the whole.
+func isFile(status int) bool {
+	return status >= 200 && status <= 299 && status != http.StatusPartialContent
 }
 
 // replace converts a new file and keeps it as its origin allows.

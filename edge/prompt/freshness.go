@@ -103,6 +103,13 @@ func updated(stored, answer http.Header) http.Header {
 	return header
 }
 
+// otherVersion reports that a 304 speaks of another version than the stored one: it must not be made to last by it (RFC
+// 9111 §4.3.4). Tags are compared weakly, as the request's were (RFC 9110 §8.8.3.2).
+func otherVersion(stored, answer http.Header) bool {
+	ours, theirs := strings.TrimPrefix(stored.Get("ETag"), "W/"), strings.TrimPrefix(answer.Get("ETag"), "W/")
+	return ours != "" && theirs != "" && ours != theirs
+}
+
 // parseDirectives reads Cache-Control lines into lower-case names and unquoted values. A directive given twice counts as
 // the first.
 func parseDirectives(lines []string) map[string]string {

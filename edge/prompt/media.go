@@ -29,13 +29,13 @@ func (s *Store) Media(ctx context.Context, account webhooks.AccountID, id, langu
 	}
 	key := fmt.Sprintf("media %s %s", account, id)
 	query := control.MediaQuery{AccountID: account, ID: id}
-	return s.flights.do(ctx, key, func(ctx context.Context) (*media.Prompt, error) {
-		p, err := s.granted(ctx, key, query)
-		if failed := asError(err); failed != nil {
-			return nil, failed.about(id)
-		}
-		return p, err
+	p, err := s.flights.do(ctx, key, func(ctx context.Context) (*media.Prompt, error) {
+		return s.granted(ctx, key, query)
 	})
+	if failed := asError(err); failed != nil {
+		return nil, failed.about(id)
+	}
+	return p, err
 }
 
 // granted asks where the file is and fetches it, unless the bytes are here already.
