@@ -33,8 +33,8 @@ const maxStatus = 256
 // tellStatus queues an event for the URLs that want it: the application's, those that watch this leg, and that of a
 // recording. The caller holds mu.
 func (s *Session) tellStatus(e webhooks.Event, recording string) {
-	if s.app.StatusURL != "" && (s.app.Format != control.FormatTwiML || e.Type == webhooks.EventCallEnded) {
-		const first = 0 // a TwiML application is told the end alone
+	if s.app.StatusURL != "" && (s.app.Format != control.FormatTwiML || s.endsForTwiML(e)) {
+		const first = 0
 		s.status.push(s, statusCall{url: s.app.StatusURL, event: e, sequence: first})
 	}
 	for i := range s.watchers {
@@ -46,6 +46,12 @@ func (s *Session) tellStatus(e webhooks.Event, recording string) {
 	if recording != "" {
 		s.status.push(s, statusCall{url: recording, event: e})
 	}
+}
+
+// endsForTwiML reports that an event is the one that a TwiML application's own callback is told: the end of a call. The
+// legs that the call dials have callbacks of their own, on their nouns. The caller holds mu.
+func (s *Session) endsForTwiML(e webhooks.Event) bool {
+	return e.Type == webhooks.EventCallEnded && s.call.ParentCallID == ""
 }
 
 func (q *statusQueue) push(s *Session, c statusCall) {
