@@ -29,7 +29,10 @@ func (d *deployment) place(t *testing.T, c phone.Call) phone.Report {
 // tries makes a call that may fail.
 func (d *deployment) tries(t *testing.T, c phone.Call) phone.Report {
 	t.Helper()
-	c.Server, c.Domain, c.From = d.sip, d.domain, "1001"
+	if !c.Server.IsValid() {
+		c.Server = d.sip
+	}
+	c.Domain, c.From = d.domain, "1001"
 	c.Username, c.Password = "1001", d.phones["1001"]
 	if c.Timeout == 0 {
 		c.Timeout = 20 * time.Second

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hookswitch/hookswitch/edge/prompt"
 	"github.com/hookswitch/hookswitch/edge/sip"
 	"github.com/hookswitch/hookswitch/webhooks"
 )
@@ -170,14 +171,15 @@ func (a *asked) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, req.Context().Err()
 	}
 	res, err := a.next.RoundTrip(req)
-	if err == nil {
-		err = buffer(res)
-	}
 	if err != nil {
 		a.note(rankAnswer, path, "app    -> edge    "+path+" fails")
 		return nil, err
 	}
-	a.note(rankAnswer, path, fmt.Sprintf("app    -> edge    %d%s", res.StatusCode, answerOf(res)))
+	if body, err := buffer(res); err != nil {
+		a.note(rankAnswer, path, "app    -> edge    "+path+" fails")
+	} else {
+		a.note(rankAnswer, path, fmt.Sprintf("app    -> edge    %d%s", res.StatusCode, answerOf(res, body)))
+	}
 	return res, nil
 }
 
@@ -214,12 +216,23 @@ func (a *asked) note(rank int, who, text string) {
 	a.b.ladder = append(a.b.ladder, rung{at: time.Now(), rank: rank, who: who, text: text})
 }
 
-// buffer reads the whole body, however slowly it comes, so that it can be shown.
-func buffer(res *http.Response) error {
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+// buffer reads the whole body, however slowly it comes, so that it can be shown. The edge reads the same, with the same end.
+func buffer(res *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(res.Body, 2*prompt.DefaultMaxFile))
 	_ = res.Body.Close() // what it held has been read
-	res.Body = io.NopCloser(bytes.NewReader(body))
-	return err
+	res.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), ending{err}))
+	return body, err
+}
+
+// ending is how a body ends: with an error, or like any other where that is nil.
+type ending struct{ err error }
+
+// Read implements io.Reader.
+func (e ending) Read([]byte) (int, error) {
+	if e.err == nil {
+		return 0, io.EOF
+	}
+	return 0, e.err
 }
 
 // question is a request on one line.
@@ -247,12 +260,7 @@ func question(req *http.Request) string {
 }
 
 // answerOf is what a response asks for, on one line.
-func answerOf(res *http.Response) string {
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		return " unreadable"
-	}
-	res.Body = io.NopCloser(bytes.NewReader(body))
+func answerOf(res *http.Response, body []byte) string {
 	if p, err := webhooks.ParseProgram(body); err == nil {
 		verbs := make([]string, len(p.Instructions))
 		for i, instruction := range p.Instructions {
