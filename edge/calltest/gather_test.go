@@ -1,11 +1,13 @@
 package calltest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hookswitch/hookswitch/webhooks"
+	"github.com/hookswitch/hookswitch/webhooks/webhooktest"
 )
 
 // gathering answers a call with one gather, whose outcome the application is told at /done.
@@ -212,6 +214,42 @@ func TestHangUpInGatherTellsOnHangup(t *testing.T) {
 		b.App.Expect("/gone", "outcome", "hangup", "reason", "on")
 		b.Pass(time.Second)
 		b.App.ExpectNothing()
+	})
+}
+
+// The outcome was told before the call ended, so nothing else tells it.
+func TestAnOutcomeReachesTheApplicationThoughTheCallEndsFirst(t *testing.T) {
+	onItsWay := func(b *Bench) {
+		b.until(patience, "/done is not asked", func() bool {
+			return slices.ContainsFunc(b.asks, func(r ask) bool { return r.path == "/done" })
+		})
+	}
+	t.Run("while its request is on its way", func(t *testing.T) {
+		story(t, func(t *testing.T, b *Bench) {
+			call := gathering(b, `,"timeout":1`)
+			onItsWay(b)
+			call.HangUp()
+			b.App.Expect("/done", "outcome", "timeout")
+			b.Ended(webhooks.CauseCallerHangup)
+			b.Pass(10 * time.Second)
+			b.App.ExpectNothing()
+		})
+	})
+	t.Run("before it is tried again", func(t *testing.T) {
+		story(t, func(t *testing.T, b *Bench) {
+			call := gathering(b, `,"timeout":1`)
+			b.App.Answer("/done", webhooktest.Status(503), `[]`)
+			onItsWay(b)
+			b.Pass(thinking + 10*time.Millisecond)
+			call.HangUp()
+			first, again := b.App.Expect("/done", "outcome", "timeout"), b.App.Expect("/done", "outcome", "timeout")
+			if first.Header.Get(webhooks.HeaderID) != again.Header.Get(webhooks.HeaderID) {
+				t.Error("it was told anew, not again")
+			}
+			b.Ended(webhooks.CauseCallerHangup)
+			b.Pass(10 * time.Second)
+			b.App.ExpectNothing()
+		})
 	})
 }
 

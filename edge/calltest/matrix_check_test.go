@@ -220,10 +220,17 @@ func (c *cell) checkTold() {
 	for _, e := range c.b.Events(webhooks.EventCallEnded) {
 		records[e.CallID] = *e.Data.CDR
 	}
+	arrived := map[string]bool{}
+	for _, r := range c.b.App.Requests() {
+		arrived[r.Header.Get(webhooks.HeaderID)] = true
+	}
 	for _, r := range c.requests("/done") {
 		trigger := r.call.Trigger
 		if trigger == nil {
 			continue
+		}
+		if !arrived[r.id] {
+			t.Errorf("the request that tells %s never reached the application", trigger.Outcome)
 		}
 		if err := trigger.Check(); err != nil {
 			t.Errorf("the trigger: %v", err)

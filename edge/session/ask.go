@@ -121,7 +121,8 @@ func (s *Session) ask(ctx context.Context, reason webhooks.Reason, target webhoo
 }
 
 // askWith asks, and waits for the answer as every verb waits: a live change interrupts it, the end of the call
-// cancels it, keys are kept, and the caller hears what the program's guard says meanwhile.
+// cancels it, keys are kept, and the caller hears what the program's guard says meanwhile. A request that tells an
+// outcome is not canceled but goes on without the session, within its budget: it may not have left yet.
 func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 	ask := s.prepare(q)
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -148,9 +149,9 @@ func (s *Session) askWith(ctx context.Context, q question) (reply, error) {
 		case wokeDigit:
 			s.typeAhead(e.Digit)
 		case wokeAction, wokeEnd:
-			if q.trigger == nil || woke == wokeEnd {
+			if q.trigger == nil || s.fenced() {
 				cancel()
-			} // else the outcome is to be told, whatever has become of its answer
+			} // else the outcome is to be told, whatever has become of its answer: nobody tells it again
 			return reply{}, errInterrupted
 		}
 	}
