@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/db"
+	"github.com/hookswitch/hookswitch/controlplane/db/dbtest"
 	"github.com/hookswitch/hookswitch/controlplane/job"
 	"github.com/hookswitch/hookswitch/controlplane/rest"
 	"github.com/hookswitch/hookswitch/controlplane/rest/resttest"
@@ -24,15 +24,59 @@ import (
 	"github.com/hookswitch/hookswitch/openapi"
 )
 
-// speed imports a table of n rows of a plain resource into a fresh database, and gives the rows per second of the commit
-// with its report, and the most memory that was in use.
-func speed(tb testing.TB, database string, n int) (perSecond, peakMiB float64) {
+// big is a table that is imported for its speed.
+type big struct {
+	resource string
+	heading  string
+	row      func(i int) string
+	rows     int
+	needs    []string // statements that bring what the rows refer to
+}
+
+func (b big) text() string {
+	var text strings.Builder
+	text.WriteString(b.heading + "\n")
+	for i := range b.rows {
+		text.WriteString(b.row(i) + "\n")
+	}
+	return text.String()
+}
+
+// plainTable is a table of plains.
+func plainTable(rows int) big {
+	return big{resource: "plains", rows: rows, heading: "number,note,level", row: func(i int) string {
+		return fmt.Sprintf("+86138%08d,note %d,%d", i, i, i%9+1)
+	}}
+}
+
+// customerTable is a table of customers, every third with a second number, which 100 users own.
+func customerTable(rows int) big {
+	const users = 100
+	b := big{resource: "customers", rows: rows, heading: "name,phones,owner,company,external_id", row: func(i int) string {
+		second := ""
+		if i%3 == 0 {
+			second = fmt.Sprintf(";023-6892 %04d", i%10_000)
+		}
+		return fmt.Sprintf("customer %d,138 %04d %04d%s,user%d,company %d,crm-%d", i, i/10_000, i%10_000, second, i%users, i%500, i)
+	}}
+	b.needs = append(b.needs, "INSERT INTO departments (id, account_id, metadata, created_at, updated_at, etag, name) "+
+		"VALUES ('dep_1', 'acc_test', '{}', '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00', '1', 'sales')")
+	for i := range users {
+		b.needs = append(b.needs, fmt.Sprintf("INSERT INTO users (id, account_id, metadata, created_at, updated_at, etag, owner_id, department_id, login, name, role_ids, status) "+
+			"VALUES ('usr_%[1]d', 'acc_test', '{}', '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00', '1', 'usr_%[1]d', 'dep_1', 'user%[1]d', 'x', '[]', 'active')", i))
+	}
+	return b
+}
+
+// speed imports a table into a fresh database, and gives the rows per second of the commit with its report, and the most
+// memory that was in use.
+func speed(tb testing.TB, database string, b big) (perSecond, peakMiB float64) {
 	tb.Helper()
 	ctx := context.Background()
 	i := &installation{database: database, folder: tb.TempDir(), web: httptest.NewServer(http.NotFoundHandler())}
 	defer i.web.Close()
-	i.prepare(tb, ctx, plainSQL, "INSERT INTO accounts (id, account_id, metadata, created_at, updated_at, etag, name, default_country, limits) "+
-		"VALUES ('acc_test', 'acc_test', '{}', '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00', '1', 'test', 'CN', '{}')")
+	i.prepare(tb, ctx, append([]string{plainSQL, "INSERT INTO accounts (id, account_id, metadata, created_at, updated_at, etag, name, default_country, limits) " +
+		"VALUES ('acc_test', 'acc_test', '{}', '2026-01-01 00:00:00+00:00', '2026-01-01 00:00:00+00:00', '1', 'test', 'CN', '{}')"}, b.needs...)...)
 	p := i.process(tb, ctx, options{})
 	defer p.close()
 	spec, err := specification()
@@ -47,17 +91,11 @@ func speed(tb testing.TB, database string, n int) (perSecond, peakMiB float64) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var text strings.Builder
-	text.WriteString("number,note,level\n")
-	for i := range n {
-		fmt.Fprintf(&text, "+86138%08d,note %d,%d\n", i, i, i%9+1)
-	}
-	body, contentType := multipartOf(tb, "a.csv", []byte(text.String()), map[string]string{"resource": "plains"})
+	body, contentType := multipartOf(tb, "a.csv", []byte(b.text()), map[string]string{"resource": b.resource})
 	var imp transfer.Import
 	call(tb, api, http.MethodPost, "/v1/imports", body, contentType, &imp)
 	var j job.Job
 	call(tb, api, http.MethodPost, "/v1/imports/"+imp.ID+"/commit", "", "", &j)
-	text.Reset()
 	runtime.GC()
 	running, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -70,7 +108,7 @@ func speed(tb testing.TB, database string, n int) (perSecond, peakMiB float64) {
 			tb.Fatal(err)
 		}
 		if now.Status.Ended() {
-			if now.Status != job.Succeeded || now.Result["created"] != float64(n) {
+			if now.Status != job.Succeeded || now.Result["created"] != float64(b.rows) {
 				tb.Fatal(now.Status, now.Failure, now.Result)
 			}
 			break
@@ -79,7 +117,7 @@ func speed(tb testing.TB, database string, n int) (perSecond, peakMiB float64) {
 		peakMiB = max(peakMiB, float64(memory.HeapInuse)/(1<<20))
 		<-time.After(50 * time.Millisecond)
 	}
-	perSecond = float64(n) / time.Since(started).Seconds()
+	perSecond = float64(b.rows) / time.Since(started).Seconds()
 	stop()
 	if err := <-done; err != nil {
 		tb.Fatal(err)
@@ -124,11 +162,16 @@ func call(tb testing.TB, api http.Handler, method, target, body, contentType str
 }
 
 func BenchmarkImport(b *testing.B) {
-	const rows = 200_000
-	var perSecond, peak float64
-	for b.Loop() {
-		perSecond, peak = speed(b, "sqlite:"+filepath.Join(b.TempDir(), "test.db"), rows)
+	for name, database := range map[string]func(testing.TB) string{"sqlite": dbtest.SQLite, "postgres": dbtest.Postgres} {
+		for _, table := range []big{plainTable(200_000), customerTable(50_000)} {
+			b.Run(table.resource+"/"+name, func(b *testing.B) {
+				var perSecond, peak float64
+				for b.Loop() {
+					perSecond, peak = speed(b, database(b), table)
+				}
+				b.ReportMetric(perSecond, "rows/s")
+				b.ReportMetric(peak, "MiB-peak")
+			})
+		}
 	}
-	b.ReportMetric(perSecond, "rows/s")
-	b.ReportMetric(peak, "MiB-peak")
 }
