@@ -42,9 +42,12 @@ type Written struct {
 func (s *Service) Resource() rest.Resource[Customer, Written] {
 	return rest.Resource[Customer, Written]{
 		DB: s.DB, One: "Customer", Many: "Customers", Prefix: "cus", Table: table(),
-		Draft:  func(c *Customer) Written { return Written{Owned: c.Owned, Draft: c.Draft} },
-		Put:    put,
+		Draft: func(c *Customer) Written { return Written{Owned: c.Owned, Draft: c.Draft} },
+		Put:   put, PutAhead: ahead,
 		Stored: func(ctx context.Context, tx *db.Tx, _ auth.Caller, c *Customer) error { return index(ctx, tx, c) },
+		StoredMany: func(ctx context.Context, tx *db.Tx, who auth.Caller, all []Customer) error {
+			return db.InsertMany(ctx, tx, who.Scope, phonesOf(all))
+		},
 	}
 }
 
@@ -155,32 +158,114 @@ func owner(ctx context.Context, tx *db.Tx, who auth.Caller, c *Customer, owned d
 	another := owned.OwnerID != "" && owned.OwnerID != before.OwnerID
 	stays := owned.DepartmentID == before.DepartmentID
 	if owned.DepartmentID != "" && !stays {
-		n, err := tx.Read().NewSelect().Table("departments").Where("account_id = ?", c.AccountID).Where("id = ?", owned.DepartmentID).Count(ctx)
+		there, err := isDepartment(ctx, tx, departmentKey{c.AccountID, owned.DepartmentID})
 		if err != nil {
-			return owned, db.Check(err)
+			return owned, err
 		}
-		if n == 0 {
+		if !there {
 			return owned, problem.RefusedField("/department_id", "unknown", "there is no department %s in this account", owned.DepartmentID)
 		}
 	}
 	if owned.OwnerID == "" || (!another && owned.DepartmentID != "") {
 		return owned, nil
 	}
-	var department sql.NullString
-	err := tx.Read().NewSelect().Table("users").Column("department_id").Where("account_id = ?", c.AccountID).Where("id = ?", owned.OwnerID).Scan(ctx, &department)
+	u, err := userOf(ctx, tx, userKey{c.AccountID, owned.OwnerID})
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		if another {
-			return owned, problem.RefusedField("/owner_id", "unknown", "there is no user %s in this account", owned.OwnerID)
-		}
-		return owned, nil // gone meanwhile
 	case err != nil:
-		return owned, db.Check(err)
+		return owned, err
+	case !u.there && another:
+		return owned, problem.RefusedField("/owner_id", "unknown", "there is no user %s in this account", owned.OwnerID)
+	case !u.there:
+		return owned, nil // gone meanwhile
 	}
 	if owned.DepartmentID == "" || stays {
-		owned.DepartmentID = department.String
+		owned.DepartmentID = u.departmentID
 	}
 	return owned, nil
+}
+
+// What a transaction remembers (db.Once): whether there is a department, and in which one a user is.
+type (
+	departmentKey struct{ accountID, id string }
+	userKey       struct{ accountID, id string }
+	userIn        struct {
+		there        bool
+		departmentID string // "" for none
+	}
+)
+
+func isDepartment(ctx context.Context, tx *db.Tx, key departmentKey) (bool, error) {
+	return db.Once(tx, key, func() (bool, error) {
+		found, err := departments(ctx, tx, key.accountID, []string{key.id})
+		return len(found) > 0, err
+	})
+}
+
+func userOf(ctx context.Context, tx *db.Tx, key userKey) (userIn, error) {
+	return db.Once(tx, key, func() (userIn, error) {
+		found, err := users(ctx, tx, key.accountID, []string{key.id})
+		return found[key.id], err
+	})
+}
+
+// departments gives those ids that are departments of an account.
+func departments(ctx context.Context, tx *db.Tx, accountID string, ids []string) (found []string, err error) {
+	among, args := db.AnyOf(tx, "id", ids)
+	err = tx.Read().NewSelect().Table("departments").Column("id").Where("account_id = ?", accountID).Where(among, args...).Scan(ctx, &found)
+	return found, db.Check(err)
+}
+
+// users gives those ids that are users of an account.
+func users(ctx context.Context, tx *db.Tx, accountID string, ids []string) (map[string]userIn, error) {
+	var rows []struct {
+		ID           string         `bun:"id"`
+		DepartmentID sql.NullString `bun:"department_id"`
+	}
+	among, args := db.AnyOf(tx, "id", ids)
+	err := tx.Read().NewSelect().Table("users").Column("id", "department_id").Where("account_id = ?", accountID).
+		Where(among, args...).Scan(ctx, &rows)
+	found := make(map[string]userIn, len(rows))
+	for _, row := range rows {
+		found[row.ID] = userIn{there: true, departmentID: row.DepartmentID.String}
+	}
+	return found, db.Check(err)
+}
+
+// ahead reads together the owners and departments of new customers, which owner asks about for each.
+func ahead(ctx context.Context, tx *db.Tx, who auth.Caller, all []Written) error {
+	accountID := who.Scope.AccountID()
+	var owners, places []string
+	if _, narrowed := who.Scope.Rows(); narrowed {
+		owners = append(owners, who.UserID)
+	}
+	for i := range all {
+		owners, places = append(owners, all[i].OwnerID), append(places, all[i].DepartmentID)
+	}
+	if owners = distinct(owners); len(owners) > 0 {
+		found, err := users(ctx, tx, accountID, owners)
+		if err != nil {
+			return err
+		}
+		for _, id := range owners {
+			db.Remember(tx, userKey{accountID, id}, found[id])
+		}
+	}
+	if places = distinct(places); len(places) > 0 {
+		found, err := departments(ctx, tx, accountID, places)
+		if err != nil {
+			return err
+		}
+		for _, id := range places {
+			db.Remember(tx, departmentKey{accountID, id}, slices.Contains(found, id))
+		}
+	}
+	return nil
+}
+
+// distinct gives each id once, and "" not at all.
+func distinct(ids []string) []string {
+	slices.Sort(ids)
+	return slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" })
 }
 
 // phone is a row of the table of numbers.
@@ -197,12 +282,20 @@ func index(ctx context.Context, tx *db.Tx, c *Customer) error {
 	if _, err := tx.Write().NewDelete().Model((*phone)(nil)).Where("id = ?", c.ID).Exec(ctx); err != nil {
 		return db.Check(err)
 	}
-	rows := make([]phone, 0, len(c.Phones))
-	for _, p := range c.Phones {
-		rows = append(rows, phone{ID: c.ID, AccountID: c.AccountID, Number: p.Number})
-	}
+	rows := phonesOf([]Customer{*c})
 	_, err := tx.Write().NewInsert().Model(&rows).Exec(ctx)
 	return db.Check(err)
+}
+
+// phonesOf are the numbers of customers as rows.
+func phonesOf(all []Customer) []phone {
+	rows := make([]phone, 0, len(all))
+	for i := range all {
+		for _, p := range all[i].Phones {
+			rows = append(rows, phone{ID: all[i].ID, AccountID: all[i].AccountID, Number: p.Number})
+		}
+	}
+	return rows
 }
 
 // WithNumber finds the customer of an account who has a number in its normal form, of several the newest; "" for nobody.

@@ -76,11 +76,16 @@ func Once[T any](tx *Tx, key any, read func() (T, error)) (T, error) {
 	if err != nil {
 		return value, err
 	}
+	Remember(tx, key, value)
+	return value, nil
+}
+
+// Remember has Once give a value for a key without asking: for what was read for many keys together.
+func Remember[T any](tx *Tx, key any, value T) {
 	if tx.once == nil || len(tx.once) >= maxOnce {
 		tx.once = map[any]any{}
 	}
 	tx.once[key] = value
-	return value, nil
 }
 
 var (

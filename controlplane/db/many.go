@@ -12,9 +12,10 @@ import (
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 )
 
-// InsertMany writes new rows with one statement. Unlike Insert it takes them as they are: their account, times and etag are
-// set, nothing is recorded in the journal, and no owner is looked at. Nothing is written for no rows.
-func InsertMany[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope, objects []T) error {
+// InsertMany writes new rows with one statement, which need not be those of a resource. Unlike Insert it takes them as they
+// are: their account, times and etag are set, nothing is recorded in the journal, and no owner is looked at (see MayHold).
+// Nothing is written for no rows.
+func InsertMany[T any](ctx context.Context, conn Conn, scope auth.Scope, objects []T) error {
 	if len(objects) == 0 {
 		return nil
 	}
@@ -29,13 +30,13 @@ func InsertMany[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.S
 	return unknownReference(Check(err))
 }
 
-// AnyOf is a condition that a column has one of many values.
+// AnyOf is a condition that a column, which no other table of the query has, has one of many values.
 func AnyOf(conn Conn, column string, values []string) (condition string, args []any) {
 	if conn.postgres() {
 		// One constant instead of one for each value, which is half of what such a query costs.
-		return "?TableAlias.? = ANY (?)", []any{bun.Ident(column), pgdialect.Array(values)}
+		return "? = ANY (?)", []any{bun.Ident(column), pgdialect.Array(values)}
 	}
-	return "?TableAlias.? IN (?)", []any{bun.Ident(column), bun.List(values)}
+	return "? IN (?)", []any{bun.Ident(column), bun.List(values)}
 }
 
 // columnNames is the names of columns, between commas.

@@ -85,9 +85,9 @@ func Scoped(q *bun.SelectQuery, scope auth.Scope) *bun.SelectQuery {
 	return q
 }
 
-// mayHold refuses an object that would not be within the scope once it is written, so that nobody makes or pushes rows
-// where they cannot see them.
-func mayHold(scope auth.Scope, object any) error {
+// MayHold refuses an object that would not be within the scope once it is written, so that nobody makes or pushes rows
+// where they cannot see them. Insert and Update ask it themselves.
+func MayHold(scope auth.Scope, object any) error {
 	rows, narrowed := scope.Rows()
 	o := Owner(object)
 	if !narrowed || o == nil {

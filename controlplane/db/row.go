@@ -117,7 +117,7 @@ func Insert[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope
 	if r.ID == "" {
 		return errors.New("insert: the row has no id")
 	}
-	if err := mayHold(scope, object); err != nil {
+	if err := MayHold(scope, object); err != nil {
 		return err
 	}
 	if err := r.settle(); err != nil {
@@ -175,7 +175,7 @@ func update[T any, P Entity[T]](ctx context.Context, conn Conn, scope auth.Scope
 	if !matches(ifMatch, r.Etag) {
 		return problem.Precondition()
 	}
-	if err := mayHold(scope, object); err != nil {
+	if err := MayHold(scope, object); err != nil {
 		return err
 	}
 	if err := r.settle(); err != nil {

@@ -40,6 +40,11 @@ type Resource[T, D any] struct {
 	Put func(ctx context.Context, tx *db.Tx, who auth.Caller, object *T, d D) error
 	// Stored, where set, runs in the transaction after the object was stored.
 	Stored func(ctx context.Context, tx *db.Tx, who auth.Caller, object *T) error
+	// PutAhead and StoredMany, where set, serve who makes many new objects in one transaction. PutAhead runs before Put is
+	// given each of the drafts, and reads together what Put will ask (db.Remember); StoredMany does for all what Stored
+	// does for each.
+	PutAhead   func(ctx context.Context, tx *db.Tx, who auth.Caller, drafts []D) error
+	StoredMany func(ctx context.Context, tx *db.Tx, who auth.Caller, objects []T) error
 	// Removing and Removed, where set, run in the transaction before and after the row goes.
 	Removing func(ctx context.Context, tx *db.Tx, who auth.Caller, object *T) error
 	Removed  func(ctx context.Context, tx *db.Tx, who auth.Caller, object *T) error
@@ -166,16 +171,24 @@ func (w writer[T, D, P, Q]) insert(ctx context.Context, tx *db.Tx, who auth.Call
 	if err := w.put(ctx, tx, who, made, d); err != nil {
 		return nil, err
 	}
-	// Whoever sees only what is their own owns what they make.
-	if o := db.Owner(made); o != nil && o.OwnerID == "" && o.DepartmentID == "" {
-		if _, narrowed := who.Scope.Rows(); narrowed {
-			o.OwnerID = who.UserID
-		}
+	if err := Own(who, made); err != nil {
+		return nil, err
 	}
 	if err := db.Insert[T, P](ctx, tx, who.Scope, made); err != nil {
 		return nil, err
 	}
 	return made, w.stored(ctx, tx, who, made)
+}
+
+// Own makes a new object of nobody its maker's where that one sees only what is their own, and refuses (403) one that the
+// maker would not see.
+func Own(who auth.Caller, object any) error {
+	if o := db.Owner(object); o != nil && *o == (db.Owned{}) {
+		if _, narrowed := who.Scope.Rows(); narrowed {
+			o.OwnerID = who.UserID
+		}
+	}
+	return db.MayHold(who.Scope, object)
 }
 
 // put writes a draft and its keys into an object.

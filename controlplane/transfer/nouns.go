@@ -3,12 +3,11 @@ package transfer
 import (
 	"context"
 	"database/sql"
-	"errors"
+	"slices"
 	"strings"
 
 	"github.com/uptrace/bun"
 
-	"github.com/hookswitch/hookswitch/controlplane/app"
 	"github.com/hookswitch/hookswitch/controlplane/auth"
 	"github.com/hookswitch/hookswitch/controlplane/blocklist"
 	"github.com/hookswitch/hookswitch/controlplane/credential"
@@ -37,11 +36,11 @@ func Numbers[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Resour
 			}},
 			{
 				Column: Column{Name: "extension", Label: Label{"分机", "Extension"}, Aliases: []string{"分机号"}, Example: "1001"},
-				Path:   "credential_id", Value: extensionID,
+				Path:   "credential_id", Find: extensionIDs,
 			},
 			{
 				Column: Column{Name: "application", Label: Label{"应用", "Application"}, Aliases: []string{"应用名称"}, Example: ""},
-				Path:   "application_id", Value: applicationID,
+				Path:   "application_id", Find: applicationIDs,
 			},
 			ExternalID(),
 		},
@@ -59,7 +58,7 @@ func Credentials[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Re
 			{Column: Column{Name: "caller_name", Label: Label{"名称", "Caller name"}, Aliases: []string{"姓名", "name"}, Example: "欧阳春"}},
 			{
 				Column: Column{Name: "application", Label: Label{"应用", "Application"}, Aliases: []string{"应用名称"}, Example: ""},
-				Path:   "application_id", Value: applicationID,
+				Path:   "application_id", Find: applicationIDs,
 			},
 			{Column: Column{Name: "max_contacts", Label: Label{"最大注册数", "Most phones"}, Example: "3"}, Type: Integer},
 			ExternalID(),
@@ -78,34 +77,40 @@ func normalNumber(ctx context.Context, tx *db.Tx, who auth.Caller) (func(string)
 	}, nil
 }
 
-// extensionID finds an extension by its digits.
-func extensionID(ctx context.Context, tx *db.Tx, who auth.Caller, digits string) (any, error) {
-	c, err := db.Find[credential.Credential](ctx, tx, auth.Account(who.AccountID), func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("extension = ?", digits)
+// extensionIDs finds extensions by their digits.
+func extensionIDs(ctx context.Context, tx *db.Tx, who auth.Caller, digits []string) (found, error) {
+	having, args := db.AnyOf(tx, "extension", digits)
+	all, err := db.List[credential.Credential](ctx, tx, auth.Account(who.AccountID), func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where(having, args...)
 	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, problem.RefusedField("/extension", "unknown", "there is no extension %q in this account", digits)
-	}
 	if err != nil {
 		return nil, err
 	}
-	return c.ID, nil
+	return func(digits string) (any, error) {
+		for i := range all {
+			if all[i].Extension == digits {
+				return all[i].ID, nil
+			}
+		}
+		return nil, problem.RefusedField("/extension", "unknown", "there is no extension %q in this account", digits)
+	}, nil
 }
 
-// applicationID finds an application by its name, or its id.
-func applicationID(ctx context.Context, tx *db.Tx, who auth.Caller, name string) (any, error) {
-	found, err := db.List[app.Application](ctx, tx, auth.Account(who.AccountID), func(q *bun.SelectQuery) *bun.SelectQuery {
-		return q.Where("name = ? OR id = ?", name, name).Limit(2)
-	})
-	switch {
-	case err != nil:
+// applicationIDs finds applications by their names, or their ids.
+func applicationIDs(ctx context.Context, tx *db.Tx, who auth.Caller, names []string) (found, error) {
+	byKey, err := idsOf(ctx, tx, who, "applications", "name", names, names)
+	if err != nil {
 		return nil, err
-	case len(found) == 0:
-		return nil, problem.RefusedField("/application", "unknown", "there is no application %q in this account", name)
-	case len(found) > 1:
-		return nil, problem.RefusedField("/application", "ambiguous", "there are several applications %q; give the id", name)
 	}
-	return found[0].ID, nil
+	return func(name string) (any, error) {
+		switch ids := byKey(name, name); len(ids) {
+		case 0:
+			return nil, problem.RefusedField("/application", "unknown", "there is no application %q in this account", name)
+		case 1:
+			return ids[0], nil
+		}
+		return nil, problem.RefusedField("/application", "ambiguous", "there are several applications %q; give the id", name)
+	}, nil
 }
 
 // BlocklistEntries imports numbers and patterns that may not call or be called.
@@ -129,7 +134,7 @@ func BlocklistEntries[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r re
 // Customers imports customers, each with an owner by login and a department by code where the table has them.
 func Customers[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Resource[customer.Customer, D]) Resource {
 	return Of[customer.Customer, D, *customer.Customer, Q](direct, r, Shape{
-		Name: "customers", Label: Label{"客户", "Customers"},
+		Name: "customers", Label: Label{"客户", "Customers"}, Together: true,
 		Members: []Member{
 			{Column: Column{
 				Name: "name", Label: Label{"姓名", "Name"}, Required: true, Aliases: []string{"客户姓名", "客户名称", "客户", "名称"}, Example: "欧阳春",
@@ -139,17 +144,17 @@ func Customers[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Reso
 					Name: "phones", Label: Label{"电话", "Phones"}, Required: true, Example: "13800138000, 02368925278",
 					Aliases: []string{"电话号码", "手机号", "手机", "联系电话", "号码", "phone", "phone number", "mobile", "telephone"},
 				},
-				Value: phones,
+				Read: phones,
 			},
 			{Column: Column{Name: "email", Label: Label{"邮箱", "E-mail"}, Aliases: []string{"电子邮箱", "邮件", "email"}, Example: "ouyang@example.com"}},
 			{Column: Column{Name: "company", Label: Label{"公司", "Company"}, Aliases: []string{"公司名称", "单位"}, Example: ""}},
 			{
 				Column: Column{Name: "owner", Label: Label{"归属人", "Owner"}, Aliases: []string{"负责人", "归属坐席", "坐席"}, Example: ""},
-				Path:   "owner_id", Value: userID,
+				Path:   "owner_id", Find: userIDs,
 			},
 			{
 				Column: Column{Name: "department", Label: Label{"部门", "Department"}, Aliases: []string{"归属部门"}, Example: ""},
-				Path:   "department_id", Value: departmentID,
+				Path:   "department_id", Find: departmentIDs,
 			},
 			{Column: Column{Name: "note", Label: Label{"备注", "Note"}, Aliases: []string{"说明", "remark"}, Example: ""}},
 			ExternalID(),
@@ -158,7 +163,7 @@ func Customers[D any, Q rest.Drafted[D]](direct func() *rest.Direct, r rest.Reso
 }
 
 // phones are the numbers of a cell, as customers have them.
-func phones(_ context.Context, _ *db.Tx, _ auth.Caller, text string) (any, error) {
+func phones(text string) (any, error) {
 	numbers, err := Values.value(text)
 	if err != nil {
 		return nil, err
@@ -170,26 +175,61 @@ func phones(_ context.Context, _ *db.Tx, _ auth.Caller, text string) (any, error
 	return all, nil
 }
 
-// userID finds a user by the login, or the id.
-func userID(ctx context.Context, tx *db.Tx, who auth.Caller, name string) (any, error) {
-	return idOf(ctx, tx, who, "/owner", "user", "users", "login", strings.ToLower(name), name)
+// userIDs finds users by their logins, or their ids.
+func userIDs(ctx context.Context, tx *db.Tx, who auth.Caller, names []string) (found, error) {
+	return onlyOf(ctx, tx, who, "/owner", "user", "users", "login", names, strings.ToLower)
 }
 
-// departmentID finds a department by its code, or its id.
-func departmentID(ctx context.Context, tx *db.Tx, who auth.Caller, name string) (any, error) {
-	return idOf(ctx, tx, who, "/department", "department", "departments", "code", name, name)
+// departmentIDs finds departments by their codes, or their ids.
+func departmentIDs(ctx context.Context, tx *db.Tx, who auth.Caller, names []string) (found, error) {
+	return onlyOf(ctx, tx, who, "/department", "department", "departments", "code", names, func(code string) string { return code })
 }
 
-// idOf finds the row that has a key in a column, or a name as its id.
-func idOf(ctx context.Context, tx *db.Tx, who auth.Caller, at, what, table, column, key, name string) (any, error) {
-	var ids []string
-	err := tx.Read().NewSelect().Table(table).Column("id").Where("account_id = ?", who.AccountID).Where("? = ? OR id = ?", bun.Ident(column), key, name).
-		Limit(2).Scan(ctx, &ids)
-	switch {
-	case err != nil:
-		return nil, db.Check(err)
-	case len(ids) != 1:
-		return nil, problem.RefusedField(at, "unknown", "there is no %s %q in this account", what, name)
+// onlyOf finds each name's only row: the one that has it as its id, or in a column, written as fold does.
+func onlyOf(ctx context.Context, tx *db.Tx, who auth.Caller, at, what, table, column string, names []string, fold func(string) string) (found, error) {
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = fold(name)
 	}
-	return ids[0], nil
+	byKey, err := idsOf(ctx, tx, who, table, column, keys, names)
+	if err != nil {
+		return nil, err
+	}
+	return func(name string) (any, error) {
+		ids := byKey(fold(name), name)
+		if len(ids) != 1 {
+			return nil, problem.RefusedField(at, "unknown", "there is no %s %q in this account", what, name)
+		}
+		return ids[0], nil
+	}, nil
+}
+
+// idsOf reads the rows of the account that have one of some keys in a column, or one of some ids, and gives the function
+// that tells the ids of those that have this key or this id.
+func idsOf(ctx context.Context, tx *db.Tx, who auth.Caller, table, column string, keys, ids []string) (func(key, id string) []string, error) {
+	var rows []struct {
+		ID  string         `bun:"id"`
+		Key sql.NullString `bun:"key"`
+	}
+	byKey, keyArgs := db.AnyOf(tx, column, keys)
+	byID, idArgs := db.AnyOf(tx, "id", ids)
+	err := tx.Read().NewSelect().Table(table).Column("id").ColumnExpr("? AS key", bun.Ident(column)).
+		Where("account_id = ?", who.AccountID).WhereGroup(" AND ", func(q *bun.SelectQuery) *bun.SelectQuery {
+		return q.Where(byKey, keyArgs...).WhereOr(byID, idArgs...)
+	}).Scan(ctx, &rows)
+	if err != nil {
+		return nil, db.Check(err)
+	}
+	all := make(map[string][]string, 2*len(rows)) // by "id=…" and by "key=…"
+	for _, row := range rows {
+		all["id="+row.ID] = append(all["id="+row.ID], row.ID)
+		if row.Key.Valid {
+			all["key="+row.Key.String] = append(all["key="+row.Key.String], row.ID)
+		}
+	}
+	return func(key, id string) []string {
+		found := slices.Concat(all["key="+key], all["id="+id])
+		slices.Sort(found)
+		return slices.Compact(found)
+	}, nil
 }

@@ -39,10 +39,18 @@ type Member struct {
 	Column
 	Type Type
 	Path string
-	// Value, where set, finds what the text stands for, as an id for a name, instead of Type. What is not found is a
-	// Problem.
-	Value func(ctx context.Context, tx *db.Tx, who auth.Caller, text string) (any, error)
+	// Read, where set, makes the JSON of the text instead of Type.
+	Read func(text string) (any, error)
+	// Find, where set, looks up together what texts stand for, as ids for names, and gives the function that tells it of
+	// each. What is not found is a Problem.
+	Find func(ctx context.Context, tx *db.Tx, who auth.Caller, texts []string) (found, error)
 }
+
+// found tells what a text stands for.
+type found func(text string) (any, error)
+
+// finds is what was looked up for some rows, by the names of the members that have a Find.
+type finds map[string]found
 
 // Shape says how the rows of a table become objects of a rest.Resource.
 type Shape struct {
@@ -56,7 +64,7 @@ type Shape struct {
 	// It is called once for each batch. nil leaves it as it is.
 	Normal func(ctx context.Context, tx *db.Tx, who auth.Caller) (func(text string) (key string, ok bool), error)
 	// Together writes new objects with one statement. Put may then use its transaction for reading alone, or must be
-	// harmless when it is undone.
+	// harmless when it is undone, and what is Stored with an object must be StoredMany.
 	Together bool
 }
 
@@ -71,8 +79,7 @@ func Of[T, D any, P db.Entity[T], Q rest.Drafted[D]](direct func() *rest.Direct,
 	for _, m := range s.Members {
 		made.Columns = append(made.Columns, m.Column)
 	}
-	// What is stored with the object is not stored for many at once.
-	if s.Together && r.Stored == nil {
+	if s.Together && (r.Stored == nil || r.StoredMany != nil) {
 		made.Bulk = o.many
 		made.Prepare = o.prepare
 	}
@@ -88,15 +95,40 @@ type of[T, D any, P db.Entity[T], Q rest.Drafted[D]] struct {
 
 const externalID = "external_id"
 
-// body makes the JSON of a row.
-func (o of[T, D, P, Q]) body(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string) (map[string]any, error) {
+// lookUp looks up what rows name.
+func (o of[T, D, P, Q]) lookUp(ctx context.Context, tx *db.Tx, who auth.Caller, rows ...map[string]string) (finds, error) {
+	known := finds{}
+	for _, m := range o.shape.Members {
+		if m.Find == nil {
+			continue
+		}
+		var texts []string
+		for _, row := range rows {
+			if text, there := row[m.Name]; there {
+				texts = append(texts, text)
+			}
+		}
+		if len(texts) == 0 {
+			continue
+		}
+		slices.Sort(texts)
+		var err error
+		if known[m.Name], err = m.Find(ctx, tx, who, slices.Compact(texts)); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
+}
+
+// body makes the JSON of a row, what it names being looked up.
+func (o of[T, D, P, Q]) body(row map[string]string, known finds) (map[string]any, error) {
 	body := map[string]any{}
 	for _, m := range o.shape.Members {
 		text, there := row[m.Name]
 		if !there {
 			continue
 		}
-		value, err := m.value(ctx, tx, who, text)
+		value, err := m.value(text, known)
 		if err != nil {
 			return nil, err
 		}
@@ -121,11 +153,15 @@ func (m Member) path() string {
 	return m.Name
 }
 
-func (m Member) value(ctx context.Context, tx *db.Tx, who auth.Caller, text string) (any, error) {
-	if m.Value != nil {
-		return m.Value(ctx, tx, who, text)
+func (m Member) value(text string, known finds) (any, error) {
+	if m.Find != nil {
+		return known[m.Name](text)
 	}
-	value, err := m.Type.value(text)
+	read := m.Type.value
+	if m.Read != nil {
+		read = m.Read
+	}
+	value, err := read(text)
 	if err != nil {
 		return nil, problem.InvalidField("/"+m.Name, "type", "%s", err.Error())
 	}
@@ -241,7 +277,11 @@ func (o of[T, D, P, Q]) one(ctx context.Context, tx *db.Tx, who auth.Caller, row
 	if err != nil {
 		return Outcome{}, err
 	}
-	body, err := o.body(ctx, tx, who, row)
+	known, err := o.lookUp(ctx, tx, who, row)
+	if err != nil {
+		return Outcome{}, err
+	}
+	body, err := o.body(row, known)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -402,11 +442,11 @@ type prepared[D any] struct {
 func (o of[T, D, P, Q]) prepare(rows []map[string]string) any {
 	drafts := make([]prepared[D], len(rows))
 	for i, row := range rows {
-		if slices.ContainsFunc(o.shape.Members, func(m Member) bool { return m.Value != nil && row[m.Name] != "" }) {
+		if slices.ContainsFunc(o.shape.Members, func(m Member) bool { return m.Find != nil && row[m.Name] != "" }) {
 			continue
 		}
 		p := &drafts[i]
-		p.draft, p.err = o.made(context.Background(), nil, auth.Caller{}, row)
+		p.draft, p.err = o.made(row, nil)
 		_, wrong := rowError(p.err)
 		p.there = p.err == nil || wrong
 	}
@@ -414,8 +454,8 @@ func (o of[T, D, P, Q]) prepare(rows []map[string]string) any {
 }
 
 // made is the draft of a row.
-func (o of[T, D, P, Q]) made(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string) (d D, err error) {
-	body, err := o.body(ctx, tx, who, row)
+func (o of[T, D, P, Q]) made(row map[string]string, known finds) (d D, err error) {
+	body, err := o.body(row, known)
 	if err != nil {
 		return d, err
 	}
@@ -426,9 +466,9 @@ func (o of[T, D, P, Q]) made(ctx context.Context, tx *db.Tx, who auth.Caller, ro
 func (o of[T, D, P, Q]) many(ctx context.Context, tx *db.Tx, who auth.Caller, rows []map[string]string, ready any, on OnDuplicate) ([]Outcome, error) {
 	drafts := ready.([]prepared[D])
 	outcomes := make([]Outcome, len(rows))
-	// Whom a new object belongs to is decided one by one.
-	if _, narrowed := who.Scope.Rows(); narrowed && db.Owner(new(T)) != nil {
-		return outcomes, nil
+	known, err := o.lookUp(ctx, tx, who, rows...)
+	if err != nil {
+		return nil, err
 	}
 	normal, err := o.normal(ctx, tx, who)
 	if err != nil {
@@ -454,34 +494,89 @@ func (o of[T, D, P, Q]) many(ctx context.Context, tx *db.Tx, who auth.Caller, ro
 	if err := o.taken(ctx, tx, who, externalID, byExternal, taken); err != nil {
 		return nil, err
 	}
-	var fresh []T
-	var places []int
+	var places []int // of the rows that make new objects
 	for i, row := range rows {
-		id, found := o.known(taken, keys[i], row[externalID])
-		if found {
-			if id != "" {
-				outcomes[i], _ = duplicate(on, id)
-			}
-			continue
+		switch id, found := o.known(taken, keys[i], row[externalID]); {
+		case !found:
+			places = append(places, i)
+		case id != "":
+			outcomes[i] = o.there(row, known, on, id)
 		}
-		object, err := o.object(ctx, tx, who, row, drafts[i])
-		if p, ok := rowError(err); ok {
-			outcomes[i] = wrong(p)
-			continue
+	}
+	fresh, places, err := o.objects(ctx, tx, who, places, outcomes, func(i int) (D, error) {
+		if drafts[i].there {
+			return drafts[i].draft, drafts[i].err
 		}
-		if err != nil {
+		return o.made(rows[i], known)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := db.InsertMany(ctx, tx, who.Scope, fresh); err != nil {
+		return nil, err
+	}
+	if o.resource.StoredMany != nil {
+		if err := o.resource.StoredMany(ctx, tx, who, fresh); err != nil {
 			return nil, err
 		}
-		fresh, places = append(fresh, *object), append(places, i)
-	}
-	if err := db.InsertMany[T, P](ctx, tx, who.Scope, fresh); err != nil {
-		return nil, err
 	}
 	for n, i := range places {
 		id, etag := db.RowOf[T, P](&fresh[n]).Identity()
 		outcomes[i] = Outcome{Verdict: Created, ObjectID: id, Etag: etag}
 	}
 	return outcomes, nil
+}
+
+// there is the outcome of a row whose object exists: as Import gives it, or none where the object is to be updated.
+func (o of[T, D, P, Q]) there(row map[string]string, known finds, on OnDuplicate, id string) Outcome {
+	outcome, done := duplicate(on, id)
+	if !done {
+		return Outcome{}
+	}
+	if _, err := o.body(row, known); err != nil {
+		if p, ok := rowError(err); ok {
+			return wrong(p)
+		}
+		return Outcome{} // Import will say the same
+	}
+	return outcome
+}
+
+// objects makes the new objects of the rows at some places, and gives those that are good, with their places. What is wrong
+// with the others is among the outcomes.
+func (o of[T, D, P, Q]) objects(ctx context.Context, tx *db.Tx, who auth.Caller, places []int, outcomes []Outcome, draft func(i int) (D, error)) ([]T, []int, error) {
+	drafts, good := make([]D, 0, len(places)), make([]int, 0, len(places))
+	fails := func(i int, err error) error {
+		p, ok := rowError(err)
+		if ok {
+			outcomes[i] = wrong(p)
+			return nil
+		}
+		return err
+	}
+	for _, i := range places {
+		d, err := draft(i)
+		if err == nil {
+			drafts, good = append(drafts, d), append(good, i)
+		} else if err := fails(i, err); err != nil {
+			return nil, nil, err
+		}
+	}
+	if o.resource.PutAhead != nil {
+		if err := o.resource.PutAhead(ctx, tx, who, drafts); err != nil {
+			return nil, nil, err
+		}
+	}
+	fresh, stored := make([]T, 0, len(good)), make([]int, 0, len(good))
+	for n, i := range good {
+		object, err := o.object(ctx, tx, who, drafts[n])
+		if err == nil {
+			fresh, stored = append(fresh, *object), append(stored, i)
+		} else if err := fails(i, err); err != nil {
+			return nil, nil, err
+		}
+	}
+	return fresh, stored, nil
 }
 
 // known looks a row's object up among those that are taken, and adds what is not. The id is empty where only Import can
@@ -505,40 +600,47 @@ func (o of[T, D, P, Q]) known(taken map[string]string, key, external string) (id
 	return byExternal, hasExternal
 }
 
-// taken finds which values of a column objects have already.
+// taken finds which values of a column objects have already. One that the caller may not see has no id: Import says that it
+// is in the way.
 func (o of[T, D, P, Q]) taken(ctx context.Context, tx *db.Tx, who auth.Caller, column string, values []string, into map[string]string) error {
 	if column == "" || len(values) == 0 {
 		return nil
 	}
+	if _, narrowed := who.Scope.Rows(); narrowed && db.Owner(new(T)) != nil {
+		if err := o.having(ctx, tx, auth.Account(who.Scope.AccountID()), column, values, func(value, _ string) { into[column+"="+value] = "" }); err != nil {
+			return err
+		}
+	}
+	return o.having(ctx, tx, who.Scope, column, values, func(value, id string) { into[column+"="+value] = id })
+}
+
+// having tells the objects within a scope that have one of some values in a column.
+func (o of[T, D, P, Q]) having(ctx context.Context, tx *db.Tx, scope auth.Scope, column string, values []string, tell func(value, id string)) error {
 	var found []struct {
 		ID    string `bun:"id"`
 		Value string `bun:"value"`
 	}
 	among, args := db.AnyOf(tx, column, values)
-	err := db.Select[T](tx, who.Scope).Column("id").ColumnExpr("?TableAlias.? AS value", bun.Ident(column)).
+	err := db.Select[T](tx, scope).Column("id").ColumnExpr("?TableAlias.? AS value", bun.Ident(column)).
 		Where(among, args...).Scan(ctx, &found)
 	if err != nil {
 		return db.Check(err)
 	}
 	for _, f := range found {
-		into[column+"="+f.Value] = f.ID
+		tell(f.Value, f.ID)
 	}
 	return nil
 }
 
 // object makes a new object as rest.Insert does, but for storing it.
-func (o of[T, D, P, Q]) object(ctx context.Context, tx *db.Tx, who auth.Caller, row map[string]string, ready prepared[D]) (*T, error) {
-	d, err := ready.draft, ready.err
-	if !ready.there {
-		d, err = o.made(ctx, tx, who, row)
-	}
-	if err != nil {
-		return nil, err
-	}
+func (o of[T, D, P, Q]) object(ctx context.Context, tx *db.Tx, who auth.Caller, d D) (*T, error) {
 	made := new(T)
 	r := db.RowOf[T, P](made)
 	r.ID, r.AccountID = db.NewID(o.resource.Prefix), who.Scope.AccountID()
 	if err := o.put(ctx, tx, who, made, d); err != nil {
+		return nil, err
+	}
+	if err := rest.Own(who, made); err != nil {
 		return nil, err
 	}
 	if r.Metadata == nil {
