@@ -210,6 +210,52 @@ func TestACustomerIsFoundByAWholeNumber(t *testing.T) {
 	})
 }
 
+func TestASearchFindsCustomersByWholeNumbers(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		f := mount(t, d)
+		f.create(t, resttest.Token, `{"name":"a","phones":[{"number":"+8613800138000"},{"number":"+862368925278"}],"company":"x"}`)
+		f.create(t, resttest.Token, `{"name":"b","phones":[{"number":"+862368925278"}],"owner_id":"`+resttest.OwnUser+`"}`)
+		f.create(t, resttest.Token, `{"name":"c","phones":[{"number":"95588"}]}`)
+		f.create(t, resttest.Other, `{"name":"d","phones":[{"number":"+8613800138000"}]}`)
+		search := func(token, filter string, status int) string {
+			var page struct {
+				Data  []customer.Customer
+				Total int64
+			}
+			body := `{"sort":"name","count":true,"filter":` + filter + `}`
+			if status != http.StatusOK {
+				resttest.Want(t, f.Do(t, token, http.MethodPost, "/v1/customers/search", body), status, nil)
+				return ""
+			}
+			resttest.Want(t, f.Do(t, token, http.MethodPost, "/v1/customers/search", body), status, &page)
+			names := ""
+			for _, c := range page.Data {
+				names += c.Name
+			}
+			if page.Total != int64(len(names)) {
+				t.Errorf("%s: %q and a total of %d", filter, names, page.Total)
+			}
+			return names
+		}
+		for filter, want := range map[string]string{
+			`{"phone":"+8613800138000"}`: "a", `{"phone":"138 0013 8000"}`: "a", `{"phone":"8613800138000"}`: "a", `{"phone":"0086-138-0013-8000"}`: "a",
+			`{"phone":{"eq":"023-6892 5278"}}`: "ab", `{"phone":{"in":["95588","bob","(023) 68925278"]}}`: "abc", `{"phone":"bob"}`: "", `{"phone":"+861380013800"}`: "",
+			`{"phone":"02368925278","company":"x"}`: "a", `{"or":[{"phone":"95588"},{"company":"x"}]}`: "ac", `{"or":[{"phone":"95588"},{"phone":"bob"}]}`: "c",
+			`{"and":[{"phone":"+862368925278"},{"phone":"+8613800138000"}]}`: "a",
+		} {
+			if got := search(resttest.Token, filter, http.StatusOK); got != want {
+				t.Errorf("%s: %q, want %q", filter, got, want)
+			}
+		}
+		if got := search("own", `{"phone":"02368925278"}`, http.StatusOK); got != "b" {
+			t.Errorf("who sees only their own finds %q", got)
+		}
+		for _, filter := range []string{`{"phone":null}`, `{"phone":{"eq":null}}`, `{"phone":1}`, `{"phone":{"gte":"+86"}}`, `{"phone":{"in":[]}}`} {
+			search(resttest.Token, filter, http.StatusBadRequest)
+		}
+	})
+}
+
 func TestWhoMayNotSeeNumbersCannotGuessThem(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		f := mount(t, d)
@@ -218,7 +264,13 @@ func TestWhoMayNotSeeNumbersCannotGuessThem(t *testing.T) {
 			resttest.Want(t, f.Do(t, "masked", http.MethodGet, "/v1/customers?phone="+url.QueryEscape(phone), nil), http.StatusForbidden, nil)
 		}
 		for _, body := range []string{
-			`{"filter":{"phone":"+8613800138000"}}`, `{"filter":{"phones":"+8613800138000"}}`, `{"sort":"phones"}`, `{"filter":{"phones":null}}`,
+			`{"filter":{"phone":"+8613800138000"}}`, `{"filter":{"phone":"+8613800138001"}}`, `{"filter":{"phone":{"in":["138 0013 8000","bob"]}}}`,
+			`{"filter":{"or":[{"phone":"13800138000"},{"name":"a"}]}}`, `{"filter":{"phone":"bob"}}`,
+		} {
+			resttest.Want(t, f.Do(t, "masked", http.MethodPost, "/v1/customers/search", body), http.StatusForbidden, nil)
+		}
+		for _, body := range []string{
+			`{"filter":{"phones":"+8613800138000"}}`, `{"sort":"phone"}`, `{"sort":"phones"}`, `{"filter":{"phones":null}}`, `{"filter":{"phone":{"gt":"+86138"}}}`,
 		} {
 			resttest.Want(t, f.Do(t, "masked", http.MethodPost, "/v1/customers/search", body), http.StatusBadRequest, nil)
 		}
@@ -304,12 +356,19 @@ func TestTheLookUpByNumberGoesByItsIndex(t *testing.T) {
 			f.exec(t, "INSERT INTO customers (id, account_id, metadata, created_at, updated_at, etag, name, phones) VALUES "+strings.Join(rows, ","))
 			f.exec(t, "INSERT INTO customer_phones (id, account_id, number) VALUES "+strings.Join(phones, ","))
 		}
-		listed := db.Select[customer.Customer](d, auth.Account(resttest.Account)).
-			Apply(customer.ReachedAt(resttest.Account, []string{"+8613800130007", "+8613800130008"})).
-			OrderExpr("?TableAlias.created_at DESC, ?TableAlias.id DESC").Limit(51)
+		listed := func(filter string) string {
+			query, err := f.customers.SearchQuery(t.Context(), auth.Account(resttest.Account), filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return query
+		}
 		for _, query := range []string{
 			"SELECT id FROM customer_phones WHERE account_id = '" + resttest.Account + "' AND number = '+8613800130007' ORDER BY id DESC LIMIT 1",
-			listed.String(),
+			listed(`{"phone":"13800130007"}`),
+			listed(`{"phone":{"in":["+8613800130007","138 0013 0008"]},"name":"x"}`),
+			listed(`{"or":[{"phone":"+8613800130007"},{"phone":"+8613800130008"}]}`),
+			listed(`{"and":[{"phone":"+8613800130007"},{"company":null}]}`),
 		} {
 			plan := f.plan(t, query)
 			if !slices.ContainsFunc(plan, func(step string) bool { return strings.Contains(step, "customer_phones_number") }) ||

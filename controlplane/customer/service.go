@@ -26,7 +26,7 @@ type Service struct {
 // Operations are the functions of customers.yaml.
 func (s *Service) Operations() map[string]rest.Operation {
 	all := rest.Operations(s.Resource())
-	all["listCustomers"] = rest.Op(s.list)
+	all["listCustomers"], all["searchCustomers"] = rest.Op(s.list), rest.Op(s.search)
 	return all
 }
 
@@ -41,7 +41,7 @@ type Written struct {
 // Resource is how customers are made and changed, for whoever does so without a request.
 func (s *Service) Resource() rest.Resource[Customer, Written] {
 	return rest.Resource[Customer, Written]{
-		DB: s.DB, One: "Customer", Many: "Customers", Prefix: "cus", Table: table(),
+		DB: s.DB, One: "Customer", Many: "Customers", Prefix: "cus", // the table is a request's
 		Draft: func(c *Customer) Written { return Written{Owned: c.Owned, Draft: c.Draft} },
 		Put:   put, PutAhead: ahead,
 		Stored: func(ctx context.Context, tx *db.Tx, _ auth.Caller, c *Customer) error { return index(ctx, tx, c) },
@@ -51,48 +51,44 @@ func (s *Service) Resource() rest.Resource[Customer, Written] {
 	}
 }
 
-// table has no field of numbers: listed by them are only whole ones (see list), and q does not look into them.
-func table() list.Table {
+// table is what the lists allow. Of numbers it takes whole ones alone, and none from who may not see them; q does not look
+// into them. It is one request's: for phone, the country of the account is read.
+func (s *Service) table(ctx context.Context, scope auth.Scope) list.Table {
 	return list.Table{
 		Fields: list.Common(map[string]list.Field{
 			"name": {Sort: true}, "email": {}, "company": {}, "owner_id": {}, "department_id": {},
+			"phone": {Mask: true, Match: func(texts []string) (string, []any, error) {
+				numbers, err := s.read(ctx, scope.AccountID(), texts)
+				condition, args := reachedAt(scope.AccountID(), numbers)
+				return condition, args, err
+			}},
 		}),
 		Search: []string{"name", "company", "email", "note"},
 	}
 }
 
-// byPhone is the parameter that leaves the customers with a number.
-const byPhone = "phone"
-
 func (s *Service) list(ctx context.Context, who auth.Caller, in rest.ListIn) (list.Page[Customer], error) {
-	q, err := table().Parse(in.Query, byPhone)
+	q, err := s.table(ctx, who.Scope).Parse(in.Query)
 	if err != nil {
 		return list.Page[Customer]{}, err
 	}
-	if !in.Query.Has(byPhone) {
-		return list.Run[Customer](ctx, s.DB, who.Scope, q)
-	}
-	if who.Scope.Mask().Numbers {
-		const why = "telephone numbers are hidden from you, and so you cannot filter by them"
-		return list.Page[Customer]{}, problem.New(problem.CodeForbidden, byPhone+": "+why, problem.Field(byPhone, "masked", why))
-	}
-	numbers, err := s.read(ctx, who.Scope.AccountID(), in.Query[byPhone])
-	if err != nil {
-		return list.Page[Customer]{}, err
-	}
-	return list.Run[Customer](ctx, s.DB, who.Scope, q, reachedAt(who.Scope.AccountID(), numbers))
+	return list.Run[Customer](ctx, s.DB, who.Scope, q)
 }
 
-// reachedAt leaves the customers of an account who have one of some numbers in their normal form.
-func reachedAt(accountID string, numbers []string) func(*bun.SelectQuery) *bun.SelectQuery {
-	return func(q *bun.SelectQuery) *bun.SelectQuery {
-		if len(numbers) == 0 {
-			return q.Where("1 = 0")
-		}
-		// SQLite would rather walk through all customers in the order of the list; CROSS JOIN has it begin with the numbers.
-		return q.ModelTableExpr(`(SELECT c.* FROM (SELECT DISTINCT id FROM customer_phones WHERE account_id = ? AND number IN (?)) AS p
-			CROSS JOIN customers AS c WHERE c.id = p.id) AS ?TableAlias`, accountID, bun.List(numbers))
+func (s *Service) search(ctx context.Context, who auth.Caller, in rest.SearchIn) (list.Page[Customer], error) {
+	q, err := s.table(ctx, who.Scope).ParseSearch(in.Body)
+	if err != nil {
+		return list.Page[Customer]{}, err
 	}
+	return list.Run[Customer](ctx, s.DB, who.Scope, q)
+}
+
+// reachedAt is the condition that a customer of an account has one of some numbers in their normal form.
+func reachedAt(accountID string, numbers []string) (condition string, args []any) {
+	if len(numbers) == 0 {
+		return "1 = 0", nil
+	}
+	return "?TableAlias.id IN (SELECT id FROM customer_phones WHERE account_id = ? AND number IN (?))", []any{accountID, bun.List(numbers)}
 }
 
 // read gives the numbers that texts may mean in the country of an account; what is no number is left out.

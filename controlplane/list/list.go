@@ -57,6 +57,9 @@ type Field struct {
 	Sort bool
 	// SortOnly forbids filtering.
 	SortOnly bool
+	// Match, where set, makes the condition that a row, whose table is ?TableAlias, has one of some texts, for a field that is
+	// in no column of the table. Such a field is compared by eq and in alone, and is never null; an error is the request's.
+	Match func(texts []string) (condition string, args []any, err error)
 	// Mask says that the column holds telephone numbers that a masked reader must not learn (auth.Mask.Numbers). Such a
 	// reader may neither filter nor sort by it, nor search in it: guessing prefixes would give the number away.
 	Mask bool
@@ -122,6 +125,8 @@ type filter struct {
 	column string
 	op     string // SQL, from the table operators; "=" compares with all values, with none it is IS NULL
 	values []any
+
+	match string // SQL of Field.Match with values, instead of a comparison
 
 	join  string // "AND" or "OR" of parts, instead of a comparison
 	parts []filter
@@ -278,7 +283,21 @@ func (t Table) filter(q *Query, name string, given []string) (filter, error) {
 		}
 		out.values = append(out.values, v)
 	}
-	return out, nil
+	return f.matching(out)
+}
+
+// matching gives a comparison, as Match makes it where that is set.
+func (f Field) matching(c filter) (filter, error) {
+	if f.Match == nil {
+		return c, nil
+	}
+	texts := make([]string, len(c.values))
+	for i, value := range c.values {
+		texts[i] = value.(string)
+	}
+	var err error
+	c.match, c.values, err = f.Match(texts)
+	return c, err
 }
 
 // ordered reports whether values of the type are compared by gt, gte, lt and lte.
@@ -434,6 +453,8 @@ func (f filter) where(s *bun.SelectQuery) *bun.SelectQuery {
 			}
 			return s
 		})
+	case f.match != "":
+		return s.Where(f.match, f.values...)
 	case f.op == "=" && len(f.values) == 0:
 		return s.Where("?TableAlias.? IS NULL", bun.Ident(f.column))
 	case f.op == "=":
@@ -442,8 +463,8 @@ func (f filter) where(s *bun.SelectQuery) *bun.SelectQuery {
 	return s.Where("?TableAlias.? ? ?", bun.Ident(f.column), bun.Safe(f.op), f.values[0])
 }
 
-// page adds order, cursor and limit; one row more than asked for tells whether there is a next page.
-func (q Query) page(s *bun.SelectQuery) *bun.SelectQuery {
+// Page adds order, cursor and limit; one row more than asked for tells whether there is a next page.
+func (q Query) Page(s *bun.SelectQuery) *bun.SelectQuery {
 	column, direction, after := bun.Ident(q.order.column), bun.Safe("ASC"), bun.Safe(">")
 	if q.order.desc {
 		direction, after = bun.Safe("DESC"), bun.Safe("<")
@@ -454,15 +475,26 @@ func (q Query) page(s *bun.SelectQuery) *bun.SelectQuery {
 	s = s.Limit(int64(q.Limit) + 1)
 	if q.byID() {
 		// SQLite would else read all rows of the account in the order of the index on the column, and look for the ids among
-		// them, rather than look the ids up and sort what it finds.
+		// them, rather than look the ids up and sort what it finds. So would both databases for what Match selects.
 		return s.OrderExpr("COALESCE(?TableAlias.?, ?TableAlias.?) ?, ?TableAlias.id ?", column, column, direction, direction)
 	}
 	return s.OrderExpr("?TableAlias.? ?, ?TableAlias.id ?", column, direction, direction)
 }
 
-// byID reports whether the query asks for rows by their ids.
+// byID reports whether the query asks for rows by their ids, or by what leads to these.
 func (q Query) byID() bool {
-	return slices.ContainsFunc(q.filters, func(f filter) bool { return f.column == "id" && f.op == "=" && len(f.values) > 0 })
+	return slices.ContainsFunc(q.filters, filter.byID)
+}
+
+// byID reports whether nothing but some ids can fit.
+func (f filter) byID() bool {
+	switch f.join {
+	case "AND":
+		return slices.ContainsFunc(f.parts, filter.byID)
+	case "OR":
+		return !slices.ContainsFunc(f.parts, func(part filter) bool { return !part.byID() })
+	}
+	return f.match != "" || f.column == "id" && f.op == "=" && len(f.values) > 0
 }
 
 // Page is one page of a list, as it is answered.
@@ -478,7 +510,7 @@ func Run[T any, P db.Entity[T]](ctx context.Context, conn db.Conn, scope auth.Sc
 		return Page[T]{}, err
 	}
 	where := append(slices.Clone(mods), q.Where(scope))
-	rows, err := db.List[T, P](ctx, conn, scope, append(slices.Clone(where), q.page)...)
+	rows, err := db.List[T, P](ctx, conn, scope, append(slices.Clone(where), q.Page)...)
 	if err != nil {
 		return Page[T]{}, err
 	}

@@ -179,7 +179,7 @@ func (r *filterReader) comparison(at, name string, f Field, op string, text json
 		return filter{}, problem.InvalidField(at, "count", "a filter may have at most %d comparisons", maxComparisons)
 	}
 	out := filter{column: f.column(name), op: sign}
-	if op == "eq" && string(text) == "null" {
+	if op == "eq" && string(text) == "null" && f.Match == nil {
 		return out, nil
 	}
 	given := []json.RawMessage{text}
@@ -203,7 +203,7 @@ func (r *filterReader) comparison(at, name string, f Field, op string, text json
 		}
 		out.values = append(out.values, v)
 	}
-	return out, nil
+	return f.matching(out)
 }
 
 // object reads a JSON object. Every member is at least one byte long.

@@ -136,15 +136,7 @@ func TestNumbersAndExtensionsAreImported(t *testing.T) {
 func TestCustomersAreImportedAndExported(t *testing.T) {
 	each(t, options{}, func(t *testing.T, f *fixture) {
 		f.work(t)
-		for _, statement := range []string{
-			`INSERT INTO departments (id, account_id, metadata, created_at, updated_at, etag, name, code) VALUES ('dep_1', ?, '{}', ?, ?, '1', 'sales', 'S')`,
-			`INSERT INTO users (id, account_id, metadata, created_at, updated_at, etag, owner_id, department_id, login, name, role_ids, status)
-				VALUES ('usr_1', ?, '{}', ?, ?, '1', 'usr_1', 'dep_1', 'li.wei', 'x', '[]', 'active')`,
-		} {
-			if _, err := f.db.Write().NewRaw(statement, resttest.Account, db.Now(), db.Now()).Exec(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
+		f.staff(t)
 		i := f.upload(t, "customers", "姓名,手机,归属人,部门,公司,外部编号\n"+
 			"欧阳春,138 0013 8000；023-6892 5278,Li.Wei,,山城,1\n"+
 			"李四,95588,,S,,2\n"+
@@ -189,7 +181,95 @@ func TestCustomersAreImportedAndExported(t *testing.T) {
 				t.Errorf("%s exports %s", token, got)
 			}
 		}
+		byPhone := `{"resource":"customers","format":"csv","columns":["name"],"filter":{"phone":"023-6892 5278"}}`
+		if got := f.fetch(t, "/v1/exports/"+f.export(t, resttest.Token, byPhone).ID+"/file?as=json"); !slices.Equal(table(t, got), []string{"name", "欧阳春"}) {
+			t.Errorf("by number it exports %s", got)
+		}
+		resttest.Want(t, f.Do(t, "masked", http.MethodPost, "/v1/exports", byPhone), http.StatusForbidden, nil)
 	})
+}
+
+// staff makes a department and users for customers to be of.
+func (f *fixture) staff(t *testing.T) {
+	t.Helper()
+	for _, statement := range []string{
+		`INSERT INTO departments (id, account_id, metadata, created_at, updated_at, etag, name, code) VALUES ('dep_1', ?, '{}', ?, ?, '1', 'sales', 'S')`,
+		`INSERT INTO users (id, account_id, metadata, created_at, updated_at, etag, owner_id, department_id, login, name, role_ids, status)
+			VALUES ('usr_1', ?, '{}', ?, ?, '1', 'usr_1', 'dep_1', 'li.wei', 'x', '[]', 'active')`,
+		`INSERT INTO users (id, account_id, metadata, created_at, updated_at, etag, owner_id, login, name, role_ids, status)
+			VALUES ('` + resttest.OwnUser + `', ?, '{}', ?, ?, '1', '` + resttest.OwnUser + `', 'own', 'x', '[]', 'active')`,
+	} {
+		if _, err := f.db.Write().NewRaw(statement, resttest.Account, db.Now(), db.Now()).Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// customerRows is a row of every kind, and what becomes of them under "skip" in the order of the lines.
+const customerRows = "name,phones,owner,department,external_id,email\n" +
+	"a,138 0013 8000；023-6892 5278,Li.Wei,,1,\n" +
+	"b,95588,,S,2,b@example.com\n" +
+	"c,bob,,,3,\n" + // no number
+	"d,13800138001,nobody,,4,\n" + // no user
+	"e,13800138001,,X,5,\n" + // no department
+	"f,13800138000,,,,\n" + // a second with this number, and no id
+	",13800138000,,,6,\n" + // no name
+	"g,13800138000;138 0013 8000,,,7,\n" + // one number twice
+	"h,13800138002,,,8,no address\n" +
+	"i,13800138003,,,1,\n" + // the id of the first row
+	"j,13800138004,,,old,\n" + // there before
+	"k,13800138004,nobody,,old,\n" + // there before, and wrong
+	"l,1380013800x,,,old,\n" +
+	"m,13800138005,own,,9,\n"
+
+func TestCustomersWrittenTogetherAreAsThoseWrittenOneByOne(t *testing.T) {
+	for name, location := range databases() {
+		for _, on := range []string{"skip", "update", "fail"} {
+			for _, token := range []string{resttest.Token, "own"} {
+				t.Run(name+"/"+on+"/"+token, func(t *testing.T) {
+					var told [2][]string
+					for n, oneByOne := range []bool{false, true} {
+						told[n] = newFixture(t, location(t), options{oneByOne: oneByOne}).becomes(t, token, on)
+					}
+					if !slices.Equal(told[0], told[1]) {
+						t.Errorf("together\n%s\none by one\n%s", strings.Join(told[0], "\n"), strings.Join(told[1], "\n"))
+					}
+				})
+			}
+		}
+	}
+}
+
+// becomes tells what an import of customerRows says and does: dry run, commit and revert.
+func (f *fixture) becomes(t *testing.T, token, on string) (told []string) {
+	t.Helper()
+	f.work(t)
+	f.staff(t)
+	f.ask(t, http.MethodPost, "/v1/customers", `{"name":"before","phones":[{"number":"+8613800138000"}],"external_id":"old"}`, http.StatusCreated, nil)
+	var i transfer.Import
+	resttest.Want(t, f.post(t, token, []byte(customerRows), map[string]string{"resource": "customers", "on_duplicate": on}), http.StatusCreated, &i)
+	const all = "SELECT c.external_id, c.name, c.owner_id, c.department_id, c.email, c.phones, p.number FROM customers AS c LEFT JOIN customer_phones AS p ON p.id = c.id"
+	for _, step := range []struct{ do, report string }{{"dry_run", "dry_run"}, {"commit", "commit"}, {"revert", "revert"}} {
+		var j job.Job
+		resttest.Want(t, f.Do(t, token, http.MethodPost, "/v1/imports/"+i.ID+"/"+step.do, nil), http.StatusAccepted, &j)
+		if j = f.ended(t, j.ID); j.Status != job.Succeeded {
+			t.Fatalf("%s: %s %s", step.do, j.Status, j.Failure)
+		}
+		told = append(append(append(told, step.do), f.report(t, i.ID, step.report)...), f.dump(t, all)...)
+	}
+	dry, commit := f.report(t, i.ID, "dry_run"), f.report(t, i.ID, "commit")
+	for n, line := range dry {
+		if n > 0 && !strings.HasPrefix(commit[n], strings.Join(strings.Split(line, "~")[:2], "~")) {
+			t.Errorf("the dry run says %q, the commit %q", line, commit[n])
+		}
+	}
+	if got := f.dump(t, all); len(got) != 1 || !strings.HasPrefix(got[0], "old before") {
+		t.Errorf("reverted to %q", got)
+	}
+	if orphans := f.dump(t, "SELECT number FROM customer_phones WHERE id NOT IN (SELECT id FROM customers)"); len(orphans) > 0 {
+		t.Errorf("numbers of nobody: %q", orphans)
+	}
+	return told
 }
 
 // Who may not see numbers is not told by an import which of them a customer has.

@@ -95,7 +95,7 @@ type process struct {
 // options change how a process works.
 type options struct {
 	lease    time.Duration
-	oneByOne bool // plains are not written together
+	oneByOne bool // plains and customers are not written together
 	only     bool // mount no other operations than the service's
 }
 
@@ -124,8 +124,12 @@ func (i *installation) process(t testing.TB, ctx context.Context, o options) *pr
 	credentials := &credential.Service{DB: p.db, Numbers: numbers}
 	customers := &customer.Service{DB: p.db}
 	direct := func() *rest.Direct { return p.service.Direct }
+	customerImport := transfer.Customers(direct, customers.Resource())
+	if o.oneByOne {
+		customerImport.Prepare, customerImport.Bulk = nil, nil
+	}
 	p.service.Register(plainImport(p.db, direct, !o.oneByOne), transfer.Numbers(direct, numbers.Resource()), transfer.Credentials(direct, credentials.Resource()),
-		transfer.Customers(direct, customers.Resource()))
+		customerImport)
 	spec, err := specification()
 	if err != nil {
 		t.Fatal(err)

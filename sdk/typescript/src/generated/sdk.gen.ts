@@ -1273,7 +1273,10 @@ export const createCustomer = <ThrowOnError extends boolean = true>(options: Opt
 /**
  * Search customers
  *
- * As the list, with filters that parameters cannot say.
+ * As the list, with filters that parameters cannot say. `phone` is compared by `eq` and `in`, with whole numbers in E.164 or
+ * as they are dialled in the account's country: `{"filter": {"phone": {"in": ["+8613800138000", "023-6892 5278"]}}}`. Whoever may not see numbers is refused (403), here as in the filter of an
+ * export.
+ *
  */
 export const searchCustomers = <ThrowOnError extends boolean = true>(options: Options<SearchCustomersData, ThrowOnError>) => (options.client ?? client).post<SearchCustomersResponses, SearchCustomersErrors, ThrowOnError, 'data'>({
     responseStyle: 'data',

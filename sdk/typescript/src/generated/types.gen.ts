@@ -20199,7 +20199,7 @@ export type CreateExportData = {
          */
         resource: string;
         /**
-         * As in a search of the resource.
+         * As in a search of the resource, such as `phone` of customers.
          */
         filter?: {
             [key: string]: unknown;
