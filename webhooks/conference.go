@@ -19,9 +19,11 @@ type Conference struct {
 	TimeLimit       Seconds  `json:"time_limit,omitempty" check:"min=1,max=86400"`                                                                                                                                                                                                                                                                   // of this leg in the room; 0: the call's own
 	HangUpOn        string   `json:"hang_up_on,omitempty" check:"key"`                                                                                                                                                                                                                                                                               // the key by which this leg leaves
 	StatusURL       string   `json:"status_url,omitempty" check:"url"`                                                                                                                                                                                                                                                                               // told the room's events; the first participant's counts
+	StatusMethod    string   `json:"-"`                                                                                                                                                                                                                                                                                                              // as in Record
 	StatusEvents    []string `json:"status_events,omitzero" enum:"conference.started|conference.ended|conference.joined|conference.left|conference.muted|conference.unmuted|conference.held|conference.unheld|conference.modified|conference.speech_started|conference.speech_stopped|conference.announcement_ended|conference.announcement_failed"` // nil: all
 
 	RecordingStatusURL    string   `json:"recording_status_url,omitempty" check:"url"`
+	RecordingStatusMethod string   `json:"-"`                                                                                              // as in Record
 	RecordingStatusEvents []string `json:"recording_status_events,omitzero" enum:"recording.started|recording.completed|recording.failed"` // nil: the last two
 
 	Action *Target `json:"action,omitempty"`

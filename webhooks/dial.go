@@ -22,6 +22,7 @@ type Dial struct {
 	Refer *Target `json:"refer,omitempty" check:"deny"`
 
 	RecordingStatusURL    string   `json:"recording_status_url,omitempty" check:"url"`
+	RecordingStatusMethod string   `json:"-"`                                                                                              // as in Record
 	RecordingStatusEvents []string `json:"recording_status_events,omitzero" enum:"recording.started|recording.completed|recording.failed"` // nil: the last two
 
 	Action *Target `json:"action,omitempty"`
@@ -45,6 +46,7 @@ type DialTarget struct {
 	SendDigits       string            `json:"send_digits,omitempty" check:"dtmf,max=128"`                                         // to the party, when it answers, before its screen
 	MachineDetection *MachineDetection `json:"machine_detection,omitempty"`                                                        // nil: the instruction's
 	StatusURL        string            `json:"status_url,omitempty" check:"url"`                                                   // told the events of this party's leg
+	StatusMethod     string            `json:"-"`                                                                                  // as in Record
 	StatusEvents     []string          `json:"status_events,omitzero" enum:"call.initiated|call.ringing|call.answered|call.ended"` // nil: all
 }
 

@@ -41,11 +41,12 @@ type Tuning struct {
 // MachineDetection is detection on a party that a dial or POST /v1/calls calls, from its answer on. Unless Async, the
 // party is connected only when it is a person; a machine ends the dial with the outcome machine.
 type MachineDetection struct {
-	Mode      string  `json:"mode" default:"machine" enum:"machine|message_end"` // as soon as it is known, or when a greeting has ended
-	Timeout   Seconds `json:"timeout" default:"30" check:"min=1,max=120"`
-	Async     bool    `json:"async,omitempty"` // connected at once; the result is told by call.detected alone
-	Tuning    *Tuning `json:"tuning,omitempty"`
-	StatusURL string  `json:"status_url,omitempty" check:"url"` // told call.detected
+	Mode         string  `json:"mode" default:"machine" enum:"machine|message_end"` // as soon as it is known, or when a greeting has ended
+	Timeout      Seconds `json:"timeout" default:"30" check:"min=1,max=120"`
+	Async        bool    `json:"async,omitempty"` // connected at once; the result is told by call.detected alone
+	Tuning       *Tuning `json:"tuning,omitempty"`
+	StatusURL    string  `json:"status_url,omitempty" check:"url"` // told call.detected
+	StatusMethod string  `json:"-"`                                // as in Record
 }
 
 // AnsweredBy says who or what answered a call.

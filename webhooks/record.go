@@ -11,6 +11,7 @@ type Record struct {
 	Format       string   `json:"format" default:"wav" enum:"wav"`
 	Trim         bool     `json:"trim" default:"true"`
 	StatusURL    string   `json:"status_url,omitempty" check:"url"`
+	StatusMethod string   `json:"-"`                                                                                    // GET or POST; "": POST. TwiML alone has it, here and wherever a status URL has a method
 	StatusEvents []string `json:"status_events,omitzero" enum:"recording.started|recording.completed|recording.failed"` // nil: the last two
 	Action       *Target  `json:"action,omitempty"`
 }
@@ -23,6 +24,7 @@ type Recording struct {
 	Channels     int      `json:"channels" default:"2" check:"min=1,max=2"`
 	Format       string   `json:"format" default:"wav" enum:"wav"`
 	StatusURL    string   `json:"status_url,omitempty" check:"url"`
+	StatusMethod string   `json:"-"` // as in Record
 	StatusEvents []string `json:"status_events,omitzero" enum:"recording.started|recording.completed|recording.failed"`
 }
 

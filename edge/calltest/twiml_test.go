@@ -231,6 +231,138 @@ func TestTwiMLByGETIsSigned(t *testing.T) {
 	})
 }
 
+// calledBack are the requests to a callback, each of which must have been made by this method: GET with the parameters
+// behind those that the URL has, which are n=1, and no body; POST with a form. Their signatures the application checks.
+func calledBack(t *testing.T, b *Bench, path, method string) []webhooktest.Request {
+	t.Helper()
+	requests := told(b, path)
+	if len(requests) == 0 {
+		t.Errorf("%s was not told", path)
+	}
+	for _, r := range requests {
+		query := strings.Contains(r.URL, path+"?n=1&") && strings.Contains(r.URL, "AccountSid=AC")
+		if r.Method != method || query != (method == http.MethodGet) || (len(r.Body) == 0) != query || r.Form.Get("AccountSid") == "" {
+			t.Errorf("%s was told by %s %s with a body of %d bytes, expected %s", path, r.Method, r.URL, len(r.Body), method)
+		}
+	}
+	return requests
+}
+
+// callbackMethods are what a document may say and what is meant.
+var callbackMethods = map[string]string{
+	`GET`: http.MethodGet, `get`: http.MethodGet, `POST`: http.MethodPost, ``: http.MethodPost, `PUT`: http.MethodPost,
+}
+
+func TestTwiMLCallbacksOfALegAreMadeByTheirMethod(t *testing.T) {
+	for given, method := range callbackMethods {
+		t.Run(given, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				callee := b.Phone("1002")
+				call := document(b, strings.ReplaceAll(`<Start><Recording recordingStatusCallback="/beside?n=1" recordingStatusCallbackMethod=M/></Start>
+					<Dial record="record-from-answer" recordingStatusCallback="/bridge?n=1" recordingStatusCallbackMethod=M>
+						<Number statusCallback="/leg?n=1" statusCallbackEvent="answered completed" statusCallbackMethod=M
+							machineDetection="DetectMessageEnd" amdStatusCallback="/amd?n=1" amdStatusCallbackMethod=M>1002</Number>
+					</Dial>`, "=M", `="`+given+`"`)).Answered()
+				answered := callee.Rings().Answer()
+				answered.Talk(beep())
+				b.Event(webhooks.EventCallDetected)
+				b.Pass(time.Second)
+				answered.HangUp()
+				call.ExpectBye()
+				b.Idle()
+				b.Pass(5 * time.Second)
+				for _, path := range []string{"/beside", "/bridge", "/leg", "/amd"} {
+					calledBack(t, b, path, method)
+				}
+			})
+		})
+	}
+}
+
+func TestTwiMLCallbackOfARecordIsMadeByItsMethod(t *testing.T) {
+	for given, method := range callbackMethods {
+		t.Run(given, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				call := document(b, `<Record playBeep="false" finishOnKey="#" action="/done" recordingStatusCallback="/recorded?n=1" recordingStatusCallbackMethod="`+given+`"/>`).Answered()
+				call.Say(Voice(1, time.Second))
+				call.Press("#")
+				call.ExpectBye()
+				b.Idle()
+				b.Pass(5 * time.Second)
+				for _, r := range calledBack(t, b, "/recorded", method) {
+					if r.Form.Get("RecordingStatus") != "completed" || r.Form.Get("n") != "1" && method == http.MethodGet {
+						t.Errorf("told %v", r.Form)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestTwiMLCallbacksOfAConferenceAreMadeByTheirMethod(t *testing.T) {
+	for given, method := range callbackMethods {
+		t.Run(given, func(t *testing.T) {
+			story(t, func(t *testing.T, b *Bench) {
+				first := document(b, strings.ReplaceAll(`<Dial><Conference record="record-from-start" statusCallback="/room?n=1" statusCallbackEvent="join leave end"
+					statusCallbackMethod=M recordingStatusCallback="/recorded?n=1" recordingStatusCallbackMethod=M>team</Conference></Dial>`, "=M", `="`+given+`"`)).Answered()
+				second := b.Phone("1002").Dial("1000").Answered()
+				b.Event(webhooks.EventRecordingStarted)
+				first.Say(Voice(1, time.Second))
+				first.HangUp()
+				second.HangUp()
+				b.Idle()
+				b.Pass(5 * time.Second)
+				calledBack(t, b, "/room", method)
+				calledBack(t, b, "/recorded", method)
+			})
+		})
+	}
+}
+
+// The recording of a room belongs to the edge that has it; who asked for it, and how its callback is made, to another.
+func TestTwiMLCallbackMethodGoesToTheEdgeOfTheRoom(t *testing.T) {
+	twoEdges(t, func(t *testing.T, b *Bench, other *Edge) {
+		b.App.Secrets(secret)
+		for number, path := range map[string]string{"1000": "/near", "2000": "/far"} {
+			b.Webhook(number, func(a *control.Application) {
+				a.Format, a.Secrets, a.VoiceURL = control.FormatTwiML, []string{secret}, b.App.URL+path
+			})
+		}
+		b.App.Answer("/near", `<Response><Dial><Conference beep="false">team</Conference></Dial></Response>`)
+		b.App.Answer("/far", `<Response><Dial><Conference beep="false" record="record-from-start" recordingStatusCallback="/recorded?n=1" recordingStatusCallbackMethod="GET">team</Conference></Dial></Response>`)
+		near, _ := enters(b, "1001", "1000")
+		far, _ := entersAt(b, other, "1002", "2000")
+		b.Event(webhooks.EventRecordingStarted)
+		speaking(b, 1, far, near)
+		far.HangUp()
+		near.HangUp()
+		bothIdle(b, other)
+		b.Pass(5 * time.Second)
+		calledBack(t, b, "/recorded", http.MethodGet)
+	})
+}
+
+func TestTwiMLCallbackByGETIsRepeatedAsItWas(t *testing.T) {
+	story(t, func(t *testing.T, b *Bench) {
+		callee := b.Phone("1002")
+		b.App.Answer("/leg", webhooktest.Status(503), webhooktest.Reset(), nil)
+		call := document(b, `<Dial><Number statusCallback="/leg?n=1" statusCallbackMethod="GET">1002</Number></Dial>`)
+		callee.Rings().Decline()
+		call.Answered().ExpectBye()
+		b.Idle()
+		b.Pass(5 * time.Second)
+		requests := calledBack(t, b, "/leg", http.MethodGet)
+		if len(requests) != 3 {
+			t.Fatalf("told %d times", len(requests))
+		}
+		for _, r := range requests[1:] {
+			if id := requests[0].Header.Get(webhooks.HeaderID); id == "" || r.Header.Get(webhooks.HeaderID) != id || r.URL != requests[0].URL {
+				t.Errorf("repeated as %s %s, was %s %s", r.Header.Get(webhooks.HeaderID), r.URL, id, requests[0].URL)
+			}
+		}
+	})
+}
+
 func TestEitherDialectInAnyStep(t *testing.T) {
 	for format, asked := range map[string]string{control.FormatNative: "digits", control.FormatTwiML: "Digits"} {
 		t.Run(format, func(t *testing.T) {

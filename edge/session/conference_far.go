@@ -81,7 +81,7 @@ func (s *Session) joinElsewhere(name string, l *link, i *webhooks.Conference) *f
 	p.far = f
 	l.say(legWord{Join: &joining{
 		Label: p.label, StartOnEnter: p.startOnEnter, EndOnExit: p.endOnExit, Beep: p.beep, Mode: p.mode, WhisperTo: p.whisperTo,
-		Muted: p.muted, Record: p.record, RecordingStatusURL: p.recordStatus.url, RecordingStatusEvents: p.recordStatus.events,
+		Muted: p.muted, Record: p.record, RecordingStatusURL: p.recordStatus.to.URL, RecordingStatusMethod: p.recordStatus.to.Method, RecordingStatusEvents: p.recordStatus.events,
 		MaxParticipants: i.MaxParticipants, Language: s.lang,
 	}})
 	s.spawn(func() {

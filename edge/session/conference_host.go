@@ -125,8 +125,9 @@ func (h *farLeg) join(j *joining) {
 	p := &participant{
 		line: h, id: h.of.CallID, leg: h.link.leg, lang: j.Language, log: h.link.log, joined: time.Now(),
 		label: j.Label, startOnEnter: j.StartOnEnter, endOnExit: j.EndOnExit, beep: j.Beep, mode: j.Mode, whisperTo: j.WhisperTo,
-		muted: j.Muted, record: j.Record, recordStatus: statusTarget{url: j.RecordingStatusURL, events: j.RecordingStatusEvents},
-		called: make(chan struct{}), gone: make(chan struct{}),
+		muted: j.Muted, record: j.Record,
+		recordStatus: statusTarget{to: webhooks.Target{URL: j.RecordingStatusURL, Method: j.RecordingStatusMethod}, events: j.RecordingStatusEvents},
+		called:       make(chan struct{}), gone: make(chan struct{}),
 	}
 	r.mu.Lock()
 	before := r.find(p.id)

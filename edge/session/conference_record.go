@@ -94,7 +94,7 @@ func (r *room) recordInto(p *participant, s *Session, note spoolNote, spool *spo
 
 // keepStatus has a URL told of a recording.
 func (s *Session) keepStatus(id webhooks.RecordingID, status statusTarget) {
-	if status.url == "" {
+	if status.to.URL == "" {
 		return
 	}
 	status.usual = recordingEvents

@@ -107,7 +107,7 @@ const maxRoom = media.DefaultMaxLegs
 func (c *Calls) enterRoom(s *Session, name string, id webhooks.ConferenceID, i *webhooks.Conference) (*participant, *room, error) {
 	key := roomKey{s.account, name}
 	p := s.newParticipant(i)
-	status := s.statusTarget(i.StatusURL, i.StatusEvents)
+	status := s.statusTarget(webhooks.Target{URL: i.StatusURL, Method: i.StatusMethod}, i.StatusEvents)
 	c.rooms.mu.Lock()
 	defer c.rooms.mu.Unlock()
 	if r := c.rooms.live[key]; r != nil {
@@ -144,8 +144,9 @@ func (s *Session) newParticipant(i *webhooks.Conference) *participant {
 		s: s, id: s.id, leg: s.leg, lang: s.lang, log: s.log, joined: time.Now(),
 		label: v.Text(i.Label), startOnEnter: i.StartOnEnter, endOnExit: i.EndOnExit, beep: i.Beep,
 		mode: i.Mode, whisperTo: webhooks.CallID(v.Text(string(i.WhisperTo))), muted: i.Muted,
-		record: i.Record, recordStatus: s.statusTarget(i.RecordingStatusURL, i.RecordingStatusEvents),
-		called: make(chan struct{}), gone: make(chan struct{}),
+		record:       i.Record,
+		recordStatus: s.statusTarget(webhooks.Target{URL: i.RecordingStatusURL, Method: i.RecordingStatusMethod}, i.RecordingStatusEvents),
+		called:       make(chan struct{}), gone: make(chan struct{}),
 	}
 	if i.HangUpOn != "" {
 		p.hangUpOn = i.HangUpOn[0]
@@ -477,6 +478,6 @@ func (r *room) tellOf(s *Session, kind webhooks.EventType, data webhooks.EventDa
 
 // tellStatus tells the room's status URL of an event that it wants.
 func (r *room) tellStatus(e webhooks.Event, call *webhooks.Call) {
-	r.first.status.push(r.first, statusCall{url: r.status.url, event: e, sequence: r.status.told, call: call})
+	r.first.status.push(r.first, statusCall{to: r.status.to, event: e, sequence: r.status.told, call: call})
 	r.status.told++
 }

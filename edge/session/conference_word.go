@@ -28,6 +28,7 @@ type joining struct {
 	Muted                 bool            `json:"muted,omitempty"`
 	Record                bool            `json:"record,omitempty"`
 	RecordingStatusURL    string          `json:"recording_status_url,omitempty"`
+	RecordingStatusMethod string          `json:"recording_status_method,omitempty"` // "": POST
 	RecordingStatusEvents []string        `json:"recording_status_events,omitzero"`
 	MaxParticipants       int             `json:"max_participants"`
 	Language              string          `json:"language,omitempty"` // of system prompts

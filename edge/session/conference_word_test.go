@@ -11,7 +11,7 @@ import (
 func TestWordsAreReadAsTheyAreWritten(t *testing.T) {
 	muted, size := true, 3
 	for _, word := range []any{
-		&legWord{Join: &joining{Label: "王芳", StartOnEnter: true, Mode: "whisper", WhisperTo: "call_1", MaxParticipants: 2, RecordingStatusEvents: []string{}}},
+		&legWord{Join: &joining{Label: "王芳", StartOnEnter: true, Mode: "whisper", WhisperTo: "call_1", MaxParticipants: 2, RecordingStatusMethod: "GET", RecordingStatusEvents: []string{}}},
 		&legWord{Here: true},
 		&legWord{Told: &told{Event: webhooks.Event{ID: "evt_1", Type: webhooks.EventConferenceLeft, Sequence: 4}, Call: webhooks.Call{From: "1001", Etag: "7"}}},
 		&legWord{Ask: &asking{Number: 2, Change: webhooks.Action{Op: &webhooks.OpWhisper{CallID: "call_2"}}}},

@@ -161,7 +161,7 @@ func (d *dialing) callee(t webhooks.DialTarget) callee {
 	c := callee{
 		dial: d.Dial, of: d, attend: d.attend, ctx: d.ctx, parties: d.parties, near: d.s.leg, target: t, query: d.s.resolveQuery(t, d.CallerID), sole: len(d.To) == 1, codecs: d.s.codecs(),
 		base: d.s.base, guard: d.s.guard, data: maps.Clone(d.s.data), span: d.s.doing,
-		digits: d.s.vars().Text(t.SendDigits), status: d.s.statusTarget(t.StatusURL, t.StatusEvents), detection: d.MachineDetection,
+		digits: d.s.vars().Text(t.SendDigits), status: d.s.statusTarget(webhooks.Target{URL: t.StatusURL, Method: t.StatusMethod}, t.StatusEvents), detection: d.MachineDetection,
 	}
 	if d.from != "" {
 		c.query.From = d.from
@@ -170,7 +170,7 @@ func (d *dialing) callee(t webhooks.DialTarget) callee {
 		c.detection = t.MachineDetection
 	}
 	if c.detection != nil {
-		c.detected = d.s.statusTarget(c.detection.StatusURL, nil)
+		c.detected = d.s.statusTarget(webhooks.Target{URL: c.detection.StatusURL, Method: c.detection.StatusMethod}, nil)
 	}
 	return c
 }
@@ -403,7 +403,8 @@ func (s *Session) answeredAt() *time.Time {
 }
 
 func (d *dialing) startRecording() {
-	p, err := d.s.startRecording(media.RecordConfig{Channels: 2}, "dial", d.s.statusTarget(d.RecordingStatusURL, d.RecordingStatusEvents))
+	status := d.s.statusTarget(webhooks.Target{URL: d.RecordingStatusURL, Method: d.RecordingStatusMethod}, d.RecordingStatusEvents)
+	p, err := d.s.startRecording(media.RecordConfig{Channels: 2}, "dial", status)
 	if err == nil {
 		d.record = p
 	}

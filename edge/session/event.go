@@ -48,12 +48,12 @@ func (s *Session) emitOf(at time.Time, kind webhooks.EventType, data webhooks.Ev
 	return e, true
 }
 
-// recordingStatus is the status_url of the record instruction that an event is about.
-func (s *Session) recordingStatus(id webhooks.RecordingID, kind webhooks.EventType) string {
+// recordingStatus is the status_url of the record instruction that an event is about; the zero value is nobody.
+func (s *Session) recordingStatus(id webhooks.RecordingID, kind webhooks.EventType) webhooks.Target {
 	if id == "" || !s.statusOf[id].wants(kind) {
-		return ""
+		return webhooks.Target{}
 	}
-	return s.statusOf[id].url
+	return s.statusOf[id].to
 }
 
 // fold keeps the times of the record; the caller holds mu.

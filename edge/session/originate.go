@@ -26,9 +26,9 @@ func (c *Calls) Originate(_ context.Context, o control.Originate) error {
 	if o.Application.Format == control.FormatTwiML {
 		events = legEvents
 	}
-	s.watch(s.statusTarget(o.StatusURL, nil), events)
+	s.watch(s.statusTarget(webhooks.Target{URL: o.StatusURL}, nil), events)
 	if m := o.MachineDetection; m != nil {
-		s.detectMachine(m, s.statusTarget(m.StatusURL, nil))
+		s.detectMachine(m, s.statusTarget(webhooks.Target{URL: m.StatusURL}, nil))
 	}
 	if !c.admit(s) {
 		s.dismiss()

@@ -27,7 +27,7 @@ func (s *Session) record(i *webhooks.Record) *webhooks.Trigger {
 	}
 	p, err := s.startRecording(media.RecordConfig{
 		Channels: i.Channels, MaxLength: i.MaxLength.Duration(), Silence: i.Silence.Duration(), Trim: i.Trim,
-	}, "record", s.statusTarget(i.StatusURL, i.StatusEvents))
+	}, "record", s.statusTarget(webhooks.Target{URL: i.StatusURL, Method: i.StatusMethod}, i.StatusEvents))
 	if err != nil {
 		return s.failed(err)
 	}
@@ -113,7 +113,7 @@ func (s *Session) startRecordingFor(cfg media.RecordConfig, verb string, status 
 	if !s.sdp.set {
 		codec = unagreed.Name()
 	}
-	if status.url != "" {
+	if status.to.URL != "" {
 		if s.statusOf == nil {
 			s.statusOf = map[webhooks.RecordingID]statusTarget{}
 		}

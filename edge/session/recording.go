@@ -37,7 +37,7 @@ func (s *Session) startBeside(i *webhooks.Recording) (webhooks.RecordingID, erro
 	if s.leg == nil {
 		return "", errors.New("there is nothing to record yet")
 	}
-	p, err := s.startRecording(media.RecordConfig{Channels: i.Channels}, "recording", s.statusTarget(i.StatusURL, i.StatusEvents))
+	p, err := s.startRecording(media.RecordConfig{Channels: i.Channels}, "recording", s.statusTarget(webhooks.Target{URL: i.StatusURL, Method: i.StatusMethod}, i.StatusEvents))
 	if err != nil {
 		return "", err
 	}
@@ -54,23 +54,24 @@ func (s *Session) recording(i *webhooks.Recording) {
 
 // statusTarget is a URL that is told events, and which; the zero value is nobody.
 type statusTarget struct {
-	url    string
-	events []string // nil: what is usual for the kind of URL
+	to     webhooks.Target // where it is, and how it is asked
+	events []string        // nil: what is usual for the kind of URL
 	usual  []webhooks.EventType
 	told   int // events so far
 }
 
-// statusTarget reads a status_url and its status_events. It is read now: when it is needed, the document that named it may
+// statusTarget reads a status_url, its method and its status_events. It is read now: when it is needed, the document that named it may
 // have been replaced.
-func (s *Session) statusTarget(url string, events []string) statusTarget {
-	if url == "" {
+func (s *Session) statusTarget(to webhooks.Target, events []string) statusTarget {
+	if to.URL == "" {
 		return statusTarget{}
 	}
-	return statusTarget{url: s.resolve(s.vars().URL(url)), events: events}
+	to.URL = s.resolve(s.vars().URL(to.URL))
+	return statusTarget{to: to, events: events}
 }
 
 func (t statusTarget) wants(kind webhooks.EventType) bool {
-	if t.url == "" {
+	if t.to.URL == "" {
 		return false
 	}
 	if t.events == nil {
@@ -90,7 +91,7 @@ var (
 
 // watch has a URL told events of this leg. An empty one is nobody.
 func (s *Session) watch(t statusTarget, usual []webhooks.EventType) {
-	if t.url == "" {
+	if t.to.URL == "" {
 		return
 	}
 	t.usual = usual

@@ -21,7 +21,7 @@ type statusQueue struct {
 }
 
 type statusCall struct {
-	url      string
+	to       webhooks.Target
 	event    webhooks.Event
 	sequence int            // of the events that the URL is told of this leg, or of its conference, from 0
 	call     *webhooks.Call // that the event is of; nil for the session's own
@@ -32,19 +32,19 @@ const maxStatus = 256
 
 // tellStatus queues an event for the URLs that want it: the application's, those that watch this leg, and that of a
 // recording. The caller holds mu.
-func (s *Session) tellStatus(e webhooks.Event, recording string) {
+func (s *Session) tellStatus(e webhooks.Event, recording webhooks.Target) {
 	if s.app.StatusURL != "" && (s.app.Format != control.FormatTwiML || s.endsForTwiML(e)) {
 		const first = 0
-		s.status.push(s, statusCall{url: s.app.StatusURL, event: e, sequence: first})
+		s.status.push(s, statusCall{to: webhooks.Target{URL: s.app.StatusURL}, event: e, sequence: first})
 	}
 	for i := range s.watchers {
 		if w := &s.watchers[i]; w.wants(e.Type) {
-			s.status.push(s, statusCall{url: w.url, event: e, sequence: w.told})
+			s.status.push(s, statusCall{to: w.to, event: e, sequence: w.told})
 			w.told++
 		}
 	}
-	if recording != "" {
-		s.status.push(s, statusCall{url: recording, event: e})
+	if recording.URL != "" {
+		s.status.push(s, statusCall{to: recording, event: e})
 	}
 }
 
@@ -88,7 +88,7 @@ func (q *statusQueue) drain(s *Session) {
 func (s *Session) tellOne(c statusCall) {
 	retries := webhooks.MaxRetries
 	ask := webhooks.Ask{
-		URL: s.absolute(c.url), Secrets: s.app.Secrets, Body: c.event,
+		URL: s.absolute(c.to.URL), Method: c.to.Method, Secrets: s.app.Secrets, Body: c.event,
 		Limits:  webhooks.Limits{Retries: &retries},
 		Request: webhooks.CallRequest{RequestID: webhooks.RequestID(c.event.ID), AccountID: s.account, CallID: c.event.CallID},
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,33 +36,33 @@ var attributesOf = map[string]known{
 	"Record": {
 		used: []string{
 			"action", "method", "timeout", "finishOnKey", "maxLength", "playBeep", "trim", "recordingStatusCallback", "recordingStatusCallbackEvent",
+			"recordingStatusCallbackMethod",
 		},
 		unused: map[string]string{
-			"recordingStatusCallbackMethod": "POST", "transcribe": "", "transcribeCallback": "", "recordingConfigurationId": "",
+			"transcribe": "", "transcribeCallback": "", "recordingConfigurationId": "",
 		},
 	},
 	"Dial": {
 		used: []string{
 			"action", "method", "timeout", "timeLimit", "callerId", "hangupOnStar", "answerOnBridge", "record", "ringTone", "sequential",
-			"recordingStatusCallback", "recordingStatusCallbackEvent", "referUrl", "referMethod",
+			"recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "referUrl", "referMethod",
 		},
 		unused: map[string]string{
-			"recordingTrack": "both", "trim": "do-not-trim", "recordingStatusCallbackMethod": "POST", "callReason": "",
-			"events": "", "recordingConfigurationId": "",
+			"recordingTrack": "both", "trim": "do-not-trim", "callReason": "", "events": "", "recordingConfigurationId": "",
 		},
 	},
-	"Number": {used: append([]string{"url", "method", "byoc", "sendDigits"}, legAttributes...), unused: callbackMethods},
-	"Sip":    {used: append([]string{"url", "method", "username", "password"}, legAttributes...), unused: callbackMethods},
-	"Client": {used: append([]string{"url", "method"}, legAttributes...), unused: callbackMethods},
+	"Number": {used: append([]string{"url", "method", "byoc", "sendDigits"}, legAttributes...)},
+	"Sip":    {used: append([]string{"url", "method", "username", "password"}, legAttributes...)},
+	"Client": {used: append([]string{"url", "method"}, legAttributes...)},
 	"Queue":  {used: []string{"url", "method"}, unused: map[string]string{"reservationSid": "", "postWorkActivitySid": ""}},
 	"Conference": {
 		used: []string{
 			"muted", "beep", "startConferenceOnEnter", "endConferenceOnExit", "participantLabel", "waitUrl", "waitMethod", "maxParticipants",
-			"record", "coach", "statusCallback", "statusCallbackEvent", "recordingStatusCallback", "recordingStatusCallbackEvent",
+			"record", "coach", "statusCallback", "statusCallbackEvent", "statusCallbackMethod",
+			"recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod",
 		},
 		unused: map[string]string{
-			"jitterBufferSize": "large", "region": "", "trim": "do-not-trim", "statusCallbackMethod": "POST", "recordingStatusCallbackMethod": "POST",
-			"eventCallbackUrl": "",
+			"jitterBufferSize": "large", "region": "", "trim": "do-not-trim", "eventCallbackUrl": "",
 		},
 	},
 	"Parameter": {used: []string{"name", "value"}},
@@ -78,9 +79,9 @@ var attributesOf = map[string]known{
 	"Start": {unused: map[string]string{"action": "", "method": "POST"}},
 	"Stop":  {},
 	"Recording": {
-		used:   []string{"recordingStatusCallback", "recordingStatusCallbackEvent", "channels"},
+		used:   []string{"recordingStatusCallback", "recordingStatusCallbackEvent", "recordingStatusCallbackMethod", "channels"},
 		silent: []string{"name"},
-		unused: map[string]string{"recordingStatusCallbackMethod": "POST", "track": "both", "trim": "do-not-trim"},
+		unused: map[string]string{"track": "both", "trim": "do-not-trim"},
 	},
 	"Connect":  {},
 	"Sms":      {used: []string{"to", "from", "action", "method", "statusCallback"}},
@@ -93,12 +94,10 @@ var attributesOf = map[string]known{
 
 // legAttributes are those of every noun that is called.
 var legAttributes = []string{
-	"statusCallback", "statusCallbackEvent", "machineDetection", "machineDetectionTimeout", "machineDetectionSpeechThreshold",
-	"machineDetectionSpeechEndThreshold", "machineDetectionSilenceTimeout", "amdStatusCallback",
+	"statusCallback", "statusCallbackEvent", "statusCallbackMethod", "machineDetection", "machineDetectionTimeout",
+	"machineDetectionSpeechThreshold", "machineDetectionSpeechEndThreshold", "machineDetectionSilenceTimeout",
+	"amdStatusCallback", "amdStatusCallbackMethod",
 }
-
-// callbackMethods: callbacks are always posted.
-var callbackMethods = map[string]string{"statusCallbackMethod": "POST", "amdStatusCallbackMethod": "POST"}
 
 // reader reads one element's attributes. It keeps the first error, so that a verb reads all it has and looks once.
 type reader struct {
@@ -221,6 +220,21 @@ func (r *reader) method(name string) string {
 		r.refuse("%s must be GET or POST, is %q", name, clip(value))
 	}
 	return upper
+}
+
+// callback reads a URL that is told something, and its method. The URL is "" where the attribute is missing or empty. What
+// is no method is warned about and read as POST: a callback harms no call, whatever it is asked by.
+func (r *reader) callback(name, methodName string) (link, method string) {
+	method = http.MethodPost
+	given, _ := r.e.attribute(methodName)
+	switch strings.ToUpper(strings.TrimSpace(given)) {
+	case http.MethodGet:
+		method = http.MethodGet
+	case http.MethodPost, "":
+	default:
+		r.c.warn(r.e, "%s must be GET or POST, is %q; the callback is made by POST", methodName, clip(given))
+	}
+	return r.link(name), method
 }
 
 // target reads a URL to ask, with its method. It is nil where the attribute is missing or empty.

@@ -66,9 +66,10 @@ func (r *reader) conference(out *webhooks.Conference) {
 	if coach := ""; r.text("coach", &coach) && coach != "" {
 		out.Mode, out.WhisperTo = "whisper", webhooks.CallID(ownID(coach))
 	}
-	if out.StatusURL = r.link("statusCallback"); out.StatusURL != "" {
+	out.StatusURL, out.StatusMethod = r.callback("statusCallback", "statusCallbackMethod")
+	if out.StatusURL != "" {
 		usual := []string{string(webhooks.EventConferenceStarted), string(webhooks.EventConferenceEnded)}
 		out.StatusEvents = r.events("statusCallbackEvent", usual, conferenceEvents)
 	}
-	out.RecordingStatusURL, out.RecordingStatusEvents = r.recordingCallback()
+	out.RecordingStatusURL, out.RecordingStatusMethod, out.RecordingStatusEvents = r.recordingCallback()
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hookswitch/hookswitch/webhooks"
 )
 
 // page is made from the rows below, each of which is shown to be true first; -update writes it anew.
@@ -20,6 +22,7 @@ type row struct {
 	element, attribute, value string
 	with                      string // other attributes, which it needs to mean anything
 	has                       string // in the program, as JSON
+	calls                     string // a callback of the program: method and URL. The method is none of the contract's JSON
 	differs                   string // how, in words
 	warns                     string // in a warning; there must be none otherwise
 	refuses                   string // in the refusal
@@ -112,6 +115,7 @@ var rows = slices.Concat([]row{
 	{element: "Record", attribute: "trim", value: "do-not-trim", has: `"trim":false`},
 	{element: "Record", attribute: "recordingStatusCallback", value: "/s", has: `"status_url":"https://app.example.com/s"`},
 	{element: "Record", attribute: "recordingStatusCallbackEvent", value: "in-progress", with: `recordingStatusCallback="/s"`, has: `"status_events":["recording.started"]`, differs: "without it, a recording that failed is told as well as a completed one"},
+	{element: "Record", attribute: "recordingStatusCallbackMethod", value: "GET", with: `recordingStatusCallback="/s"`, calls: "GET https://app.example.com/s"},
 	{element: "Start", has: `"verb":"recording","op":"start"`, differs: "takes `<Recording>`"},
 	{element: "Stop", has: `"verb":"recording","op":"stop"`, differs: "takes `<Recording>`"},
 	{element: "Recording", has: `"op":"start","channels":2`, differs: "a call has one recording at a time"},
@@ -119,6 +123,7 @@ var rows = slices.Concat([]row{
 	{element: "Recording", attribute: "channels", value: "mono", has: `"channels":1`},
 	{element: "Recording", attribute: "recordingStatusCallback", value: "/s", has: `"status_url":"https://app.example.com/s"`},
 	{element: "Recording", attribute: "recordingStatusCallbackEvent", value: "in-progress", with: `recordingStatusCallback="/s"`, has: `"status_events":["recording.started"]`, differs: "without it, a recording that failed is told as well as a completed one"},
+	{element: "Recording", attribute: "recordingStatusCallbackMethod", value: "GET", with: `recordingStatusCallback="/s"`, calls: "GET https://app.example.com/s"},
 
 	{element: "Dial", has: `"to":[{"number":"+8613800138000"}],"strategy":"simultaneous","timeout":30,"time_limit":14400`, differs: "2 to 8 bare digits are an extension of the account; `callerId` and rules on who may be called are the account's"},
 	{element: "Dial", attribute: "action", value: "/d", has: `"url":"https://app.example.com/d"`},
@@ -135,6 +140,7 @@ var rows = slices.Concat([]row{
 	{element: "Dial", attribute: "referMethod", value: "GET", with: `referUrl="/r"`, has: `"refer":{"method":"GET"`},
 	{element: "Dial", attribute: "recordingStatusCallback", value: "/s", has: `"recording_status_url":"https://app.example.com/s"`},
 	{element: "Dial", attribute: "recordingStatusCallbackEvent", value: "in-progress", with: `recordingStatusCallback="/s"`, has: `"recording_status_events":["recording.started"]`, differs: "without it, a recording that failed is told as well as a completed one"},
+	{element: "Dial", attribute: "recordingStatusCallbackMethod", value: "GET", with: `recordingStatusCallback="/s"`, calls: "GET https://app.example.com/s"},
 	{element: "Number", has: `"number":"+8613800138000"`, differs: "2 to 8 bare digits are an extension of the account"},
 	{element: "Number", attribute: "url", value: "/s", has: `"screen":{"method":"POST","url":"https://app.example.com/s"}`},
 	{element: "Number", attribute: "method", value: "GET", with: `url="/s"`, has: `"screen":{"method":"GET"`},
@@ -184,8 +190,10 @@ var rows = slices.Concat([]row{
 	{element: "Conference", attribute: "coach", value: "CA0123456789abcdef0123456789abcdef", has: `"mode":"whisper","whisper_to":"call_014D2PF2DBSQQG28T5CY4TQKFF"`},
 	{element: "Conference", attribute: "statusCallback", value: "/s", has: `"status_url":"https://app.example.com/s","status_events":["conference.started","conference.ended"]`},
 	{element: "Conference", attribute: "statusCallbackEvent", value: "join", with: `statusCallback="/s"`, has: `"status_events":["conference.joined"]`},
+	{element: "Conference", attribute: "statusCallbackMethod", value: "GET", with: `statusCallback="/s"`, calls: "GET https://app.example.com/s"},
 	{element: "Conference", attribute: "recordingStatusCallback", value: "/s", has: `"recording_status_url":"https://app.example.com/s"`},
 	{element: "Conference", attribute: "recordingStatusCallbackEvent", value: "completed", with: `recordingStatusCallback="/s"`, has: `"recording_status_events":["recording.completed"]`, differs: "without it, a recording that failed is told as well as a completed one"},
+	{element: "Conference", attribute: "recordingStatusCallbackMethod", value: "GET", with: `recordingStatusCallback="/s"`, calls: "GET https://app.example.com/s"},
 
 	{element: "Redirect", has: `"verb":"redirect","url":"https://app.example.com/next","method":"POST"`},
 	{element: "Redirect", attribute: "method", value: "GET", has: `"method":"GET"`},
@@ -206,12 +214,14 @@ func legRows(element string) []row {
 	return []row{
 		{element: element, attribute: "statusCallback", value: "/s", has: `"status_url":"https://app.example.com/s","status_events":["call.ended"]`},
 		{element: element, attribute: "statusCallbackEvent", value: "answered", with: `statusCallback="/s"`, has: `"status_events":["call.answered"]`},
+		{element: element, attribute: "statusCallbackMethod", value: "GET", with: `statusCallback="/s"`, calls: "GET https://app.example.com/s"},
 		{element: element, attribute: "machineDetection", value: "DetectMessageEnd", has: `"machine_detection":{"mode":"message_end","timeout":30,"async":true}`},
 		{element: element, attribute: "machineDetectionTimeout", value: "9", with: detection, has: `"mode":"machine","timeout":9`},
 		{element: element, attribute: "machineDetectionSpeechThreshold", value: "2000", with: detection, has: `"speech_threshold_ms":2000`},
 		{element: element, attribute: "machineDetectionSpeechEndThreshold", value: "2000", with: detection, has: `"speech_end_threshold_ms":2000`},
 		{element: element, attribute: "machineDetectionSilenceTimeout", value: "2000", with: detection, has: `"silence_timeout_ms":2000`},
 		{element: element, attribute: "amdStatusCallback", value: "/s", with: detection, has: `"async":true,"status_url":"https://app.example.com/s"`},
+		{element: element, attribute: "amdStatusCallbackMethod", value: "GET", with: detection + ` amdStatusCallback="/s"`, calls: "GET https://app.example.com/s"},
 	}
 }
 
@@ -302,11 +312,86 @@ func TestEveryRowOfTheConformancePageIsTrue(t *testing.T) {
 		if !bytes.Contains(written, []byte(r.has)) {
 			t.Errorf("%s: %s\nis without %s", at, written, r.has)
 		}
+		if made := callbacks(program.Instructions); r.calls != "" && !slices.Contains(made, r.calls) {
+			t.Errorf("%s: %q are called back, not %s", at, made, r.calls)
+		}
 		switch {
 		case r.warns == "" && len(warnings) > 0:
 			t.Errorf("%s: warns %v", at, warnings)
 		case r.warns != "" && (len(warnings) != 1 || !strings.Contains(warnings[0].Message, r.warns)):
 			t.Errorf("%s: warns %v, want %s", at, warnings, r.warns)
+		}
+	}
+}
+
+// callbacks are the callbacks that a program names, each as its method and URL.
+func callbacks(program []webhooks.Instruction) []string {
+	var out []string
+	add := func(link, method string) {
+		if link != "" {
+			out = append(out, method+" "+link)
+		}
+	}
+	for _, i := range program {
+		switch i := i.(type) {
+		case *webhooks.Record:
+			add(i.StatusURL, i.StatusMethod)
+		case *webhooks.Recording:
+			add(i.StatusURL, i.StatusMethod)
+		case *webhooks.Conference:
+			add(i.StatusURL, i.StatusMethod)
+			add(i.RecordingStatusURL, i.RecordingStatusMethod)
+		case *webhooks.Dial:
+			add(i.RecordingStatusURL, i.RecordingStatusMethod)
+			for _, to := range i.To {
+				add(to.StatusURL, to.StatusMethod)
+				if to.MachineDetection != nil {
+					add(to.MachineDetection.StatusURL, to.MachineDetection.StatusMethod)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// methods are the attributes that say how a callback is made.
+var methods = []row{
+	{element: "Record", attribute: "recordingStatusCallbackMethod", with: `recordingStatusCallback="/s"`},
+	{element: "Recording", attribute: "recordingStatusCallbackMethod", with: `recordingStatusCallback="/s"`},
+	{element: "Dial", attribute: "recordingStatusCallbackMethod", with: `recordingStatusCallback="/s"`},
+	{element: "Conference", attribute: "recordingStatusCallbackMethod", with: `recordingStatusCallback="/s"`},
+	{element: "Conference", attribute: "statusCallbackMethod", with: `statusCallback="/s"`},
+	{element: "Number", attribute: "statusCallbackMethod", with: `statusCallback="/s"`},
+	{element: "Sip", attribute: "statusCallbackMethod", with: `statusCallback="/s"`},
+	{element: "Client", attribute: "statusCallbackMethod", with: `statusCallback="/s"`},
+	{element: "Number", attribute: "amdStatusCallbackMethod", with: `machineDetection="Enable" amdStatusCallback="/s"`},
+	{element: "Sip", attribute: "amdStatusCallbackMethod", with: `machineDetection="Enable" amdStatusCallback="/s"`},
+	{element: "Client", attribute: "amdStatusCallbackMethod", with: `machineDetection="Enable" amdStatusCallback="/s"`},
+}
+
+func TestACallbackIsMadeByGETOrPOST(t *testing.T) {
+	for _, c := range []struct {
+		value, method string
+		warns         bool
+	}{
+		{"", "POST", false}, {"POST", "POST", false}, {"post", "POST", false}, {"GET", "GET", false}, {" get ", "GET", false},
+		{"PUT", "POST", true}, {"true", "POST", true},
+	} {
+		for _, r := range methods {
+			r.value = c.value
+			at := r.element + " " + r.attribute + " " + c.value
+			program, warnings, err := Parse([]byte(r.document()), document)
+			if err != nil {
+				t.Errorf("%s: %v", at, err)
+				continue
+			}
+			if made := callbacks(program.Instructions); !slices.Equal(made, []string{c.method + " https://app.example.com/s"}) {
+				t.Errorf("%s: %q are called back", at, made)
+			}
+			warned := len(warnings) == 1 && strings.Contains(warnings[0].Message, r.attribute+" must be GET or POST, is ")
+			if warned != c.warns || len(warnings) > 1 || len(warnings) == 1 && !c.warns {
+				t.Errorf("%s: warns %v", at, warnings)
+			}
 		}
 	}
 }
@@ -411,8 +496,9 @@ as on Twilio, what differs and how, and what is refused. It is made from the tes
 is not true fails them.
 
 Names are case-sensitive. An attribute that is not listed is read over, with a warning in the call's journal; a wrong
-value of one that is listed refuses the document, and nothing of it runs. Numbers and texts must keep to the bounds of the
-instruction that an element becomes; they are in the API reference.
+value of one that is listed refuses the document, and nothing of it runs; a wrong event or method of a callback gives a
+warning only, and the method is then POST. Numbers and texts must keep to the bounds of the instruction that an element
+becomes; they are in the API reference.
 `
 
 const pageFoot = `
@@ -431,5 +517,6 @@ const pageFoot = `
   ` + "`DialCallDuration`" + ` then.
 - A relative URL is read against the URL that answered, after redirects.
 - Machine detection of Number, Sip and Client never holds up the call: ` + "`amdStatusCallback`" + ` is told.
+- A callback by GET has its parameters behind those of its URL, and no body; it is signed and repeated as one by POST is.
 - SIDs are our ids in another form, and are taken wherever an id is.
 `

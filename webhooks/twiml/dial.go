@@ -90,7 +90,7 @@ func (r *reader) dial(out *webhooks.Dial) {
 	r.word("record", "do-not-record", dialRecord, &out.Record)
 	r.ringTone(&out.Ringback)
 	out.Refer = r.target("referUrl", "referMethod")
-	out.RecordingStatusURL, out.RecordingStatusEvents = r.recordingCallback()
+	out.RecordingStatusURL, out.RecordingStatusMethod, out.RecordingStatusEvents = r.recordingCallback()
 }
 
 // alone refuses anything else in a <Dial> that has a room or a queue in it.
@@ -212,7 +212,8 @@ func (c *compiler) number(e *element) (webhooks.DialTarget, error) {
 // leg reads the attributes of every noun that is called.
 func (r *reader) leg(target *webhooks.DialTarget) {
 	target.Screen = r.screen()
-	if target.StatusURL = r.link("statusCallback"); target.StatusURL != "" {
+	target.StatusURL, target.StatusMethod = r.callback("statusCallback", "statusCallbackMethod")
+	if target.StatusURL != "" {
 		target.StatusEvents = r.events("statusCallbackEvent", legEvents["completed"], legEvents)
 	}
 	target.MachineDetection = r.machineDetection()
@@ -223,10 +224,11 @@ func (r *reader) leg(target *webhooks.DialTarget) {
 func (r *reader) machineDetection() *webhooks.MachineDetection {
 	mode := ""
 	r.word("machineDetection", "", map[string]string{"": "", "Enable": "machine", "DetectMessageEnd": "message_end"}, &mode)
+	link, method := r.callback("amdStatusCallback", "amdStatusCallbackMethod")
 	if mode == "" {
 		return nil
 	}
-	detection := &webhooks.MachineDetection{Mode: mode, Timeout: 30, Async: true, StatusURL: r.link("amdStatusCallback")}
+	detection := &webhooks.MachineDetection{Mode: mode, Timeout: 30, Async: true, StatusURL: link, StatusMethod: method}
 	r.seconds("machineDetectionTimeout", &detection.Timeout)
 	tuning := webhooks.Tuning{SpeechThresholdMS: 2400, SpeechEndThresholdMS: 1200, SilenceTimeoutMS: 5000}
 	given := r.integer("machineDetectionSpeechThreshold", &tuning.SpeechThresholdMS)

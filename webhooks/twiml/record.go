@@ -17,7 +17,7 @@ func (c *compiler) record(e *element) ([]webhooks.Instruction, error) {
 	r.text("finishOnKey", &record.FinishOnKey)
 	r.yes("playBeep", &record.Beep)
 	record.Trim = r.trim()
-	record.StatusURL, record.StatusEvents = r.recordingCallback()
+	record.StatusURL, record.StatusMethod, record.StatusEvents = r.recordingCallback()
 	record.On = goOn(webhooks.Empty, webhooks.Failed, webhooks.Redirected)
 	return []webhooks.Instruction{record}, r.err
 }
@@ -43,20 +43,21 @@ var recordingEvents = map[string][]string{
 	"absent":      {string(webhooks.EventRecordingFailed)},
 }
 
-// recordingCallback reads where a recording is told of, and what. Without a list both ends of it are told: Twilio
+// recordingCallback reads where and by which method a recording is told of, and what. Without a list both ends of it are told: Twilio
 // tells a failed one under completed as well.
-func (r *reader) recordingCallback() (link string, events []string) {
-	if link = r.link("recordingStatusCallback"); link == "" {
-		return "", nil
+func (r *reader) recordingCallback() (link, method string, events []string) {
+	link, method = r.callback("recordingStatusCallback", "recordingStatusCallbackMethod")
+	if link == "" {
+		return "", method, nil
 	}
-	return link, r.events("recordingStatusCallbackEvent", nil, recordingEvents)
+	return link, method, r.events("recordingStatusCallbackEvent", nil, recordingEvents)
 }
 
 // start compiles <Start>: what goes on beside the document.
 func (c *compiler) start(e *element) ([]webhooks.Instruction, error) {
 	return c.recordings(e, func(r *reader) webhooks.Instruction {
 		recording := &webhooks.Recording{Op: "start", Channels: 2, Format: "wav"}
-		recording.StatusURL, recording.StatusEvents = r.recordingCallback()
+		recording.StatusURL, recording.StatusMethod, recording.StatusEvents = r.recordingCallback()
 		channels := "dual"
 		r.text("channels", &channels)
 		switch channels {
