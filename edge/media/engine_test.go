@@ -373,11 +373,11 @@ func talkers(tb testing.TB, now *time.Time) *Engine {
 	return e
 }
 
-// endBusy closes every leg and ticks until their recordings are written.
+// endBusy closes every leg and room and ticks until their recordings are written.
 func endBusy(tb testing.TB, e *Engine, now time.Time) {
 	tb.Helper()
 	e.shards[0].closeAll(now)
-	for e.Stats().Legs > 0 {
+	for !e.shards[0].idle() {
 		e.Tick(now)
 		now = now.Add(Slot)
 		runtime.Gosched()
